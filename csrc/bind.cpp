@@ -1,0 +1,130 @@
+// The Python module hessx._native: the only file that knows pybind11. Tensors come as addresses,
+// sizes and strides, so that no torch is needed to build and none is tied to the binary.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "levels.h"
+
+namespace py = pybind11;
+
+namespace {
+
+using namespace hessx;
+using namespace py::literals;
+
+using Address = uintptr_t;
+using Strides2 = std::array<int64_t, 2>;
+using Strides3 = std::array<int64_t, 3>;
+
+std::vector<std::string> level_names(bool supported_only) {
+  const Levels levels = built_levels();
+  std::vector<std::string> names;
+  for (int i = 0; i < levels.count; ++i) {
+    if (levels.level[i].supported || !supported_only) names.emplace_back(levels.level[i].name);
+  }
+  return names;
+}
+
+const Level& find_level(const std::string& name) {
+  static const Levels levels = built_levels();
+  for (int i = 0; i < levels.count; ++i) {
+    if (name == levels.level[i].name && levels.level[i].supported) return levels.level[i];
+  }
+  throw py::value_error("level must be one that this processor supports, got '" + name + "'");
+}
+
+template <class Real>
+Real* pointer(Address address) {
+  return reinterpret_cast<Real*>(address);
+}
+
+template <class Real>
+Samples<Real> samples(Address address, const Strides3& strides) {
+  return {pointer<const Real>(address), strides[0], strides[1], strides[2]};
+}
+
+template <class Real>
+Weights<Real> weights(Address address, const Strides2& strides) {
+  return {pointer<const Real>(address), strides[0], strides[1]};
+}
+
+template <class Real, auto KERNEL>
+void noise(Address out, Strides2 shape, Strides2 strides, uint64_t seed, uint64_t first_sample,
+           uint32_t stream, int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).noise->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel(pointer<Real>(out),
+         {shape[0], shape[1], strides[0], strides[1], seed, first_sample, stream, n_threads});
+}
+
+template <class Real, auto KERNEL>
+void sums(Address x, Strides3 x_strides, Address weight, Strides2 weight_strides, bool squares,
+          int64_t batch, int64_t n, int64_t k, Address out, int n_threads,
+          const std::string& level) {
+  const auto kernel = find_level(level).moments->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({samples<Real>(x, x_strides), weights<Real>(weight, weight_strides), squares, batch, n, k,
+          pointer<double>(out), n_threads});
+}
+
+template <class Real, auto KERNEL>
+void cross_moments(Address u, Strides3 u_strides, Address v, Strides3 v_strides, Address weight,
+                   Strides2 weight_strides, int64_t batch, int64_t n, int64_t k, int64_t l,
+                   Address uv, int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).moments->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({samples<Real>(u, u_strides), samples<Real>(v, v_strides),
+          weights<Real>(weight, weight_strides), batch, n, k, l, pointer<double>(uv), n_threads});
+}
+
+template <class Real, auto KERNEL>
+void core_moments(Address u, Strides3 u_strides, Address w, Strides3 w_strides, int64_t batch,
+                  int64_t n, int64_t k, Address uw, Address u2w2, Address cross, int n_threads,
+                  const std::string& level) {
+  const auto kernel = find_level(level).moments->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({samples<Real>(u, u_strides), samples<Real>(w, w_strides), batch, n, k,
+          pointer<double>(uw), pointer<double>(u2w2), pointer<double>(cross), n_threads});
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "CPU kernels of hessx on raw addresses; hessx.ops is the public face.";
+  m.def(
+      "levels", [] { return level_names(true); },
+      "Instruction-set levels that this processor runs, the best one last.");
+  m.def("all_levels", [] { return level_names(false); }, "Instruction-set levels that were built.");
+
+  m.def("uniform_float", noise<float, &NoiseKernels::uniform_float>, "out"_a, "shape"_a,
+        "strides"_a, "seed"_a, "first_sample"_a, "stream"_a, "n_threads"_a, "level"_a);
+  m.def("uniform_double", noise<double, &NoiseKernels::uniform_double>, "out"_a, "shape"_a,
+        "strides"_a, "seed"_a, "first_sample"_a, "stream"_a, "n_threads"_a, "level"_a);
+  m.def("normal_float", noise<float, &NoiseKernels::normal_float>, "out"_a, "shape"_a, "strides"_a,
+        "seed"_a, "first_sample"_a, "stream"_a, "n_threads"_a, "level"_a);
+  m.def("normal_double", noise<double, &NoiseKernels::normal_double>, "out"_a, "shape"_a,
+        "strides"_a, "seed"_a, "first_sample"_a, "stream"_a, "n_threads"_a, "level"_a);
+
+  m.def("sums_float", sums<float, &MomentsKernels::sums_float>, "x"_a, "x_strides"_a, "weight"_a,
+        "weight_strides"_a, "squares"_a, "batch"_a, "n"_a, "k"_a, "out"_a, "n_threads"_a,
+        "level"_a);
+  m.def("sums_double", sums<double, &MomentsKernels::sums_double>, "x"_a, "x_strides"_a, "weight"_a,
+        "weight_strides"_a, "squares"_a, "batch"_a, "n"_a, "k"_a, "out"_a, "n_threads"_a,
+        "level"_a);
+  m.def("cross_moments_float", cross_moments<float, &MomentsKernels::cross_float>, "u"_a,
+        "u_strides"_a, "v"_a, "v_strides"_a, "weight"_a, "weight_strides"_a, "batch"_a, "n"_a,
+        "k"_a, "l"_a, "uv"_a, "n_threads"_a, "level"_a);
+  m.def("cross_moments_double", cross_moments<double, &MomentsKernels::cross_double>, "u"_a,
+        "u_strides"_a, "v"_a, "v_strides"_a, "weight"_a, "weight_strides"_a, "batch"_a, "n"_a,
+        "k"_a, "l"_a, "uv"_a, "n_threads"_a, "level"_a);
+  m.def("core_moments_float", core_moments<float, &MomentsKernels::core_float>, "u"_a,
+        "u_strides"_a, "w"_a, "w_strides"_a, "batch"_a, "n"_a, "k"_a, "uw"_a, "u2w2"_a, "cross"_a,
+        "n_threads"_a, "level"_a);
+  m.def("core_moments_double", core_moments<double, &MomentsKernels::core_double>, "u"_a,
+        "u_strides"_a, "w"_a, "w_strides"_a, "batch"_a, "n"_a, "k"_a, "uw"_a, "u2w2"_a, "cross"_a,
+        "n_threads"_a, "level"_a);
+}

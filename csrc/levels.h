@@ -1,0 +1,42 @@
+// The kernels of each instruction-set level, and which levels this processor runs.
+#pragma once
+
+#include "moments.h"
+#include "noise.h"
+
+namespace hessx {
+
+struct NoiseKernels {
+  void (*uniform_float)(float* out, const NoiseCall& call);
+  void (*uniform_double)(double* out, const NoiseCall& call);
+  void (*normal_float)(float* out, const NoiseCall& call);
+  void (*normal_double)(double* out, const NoiseCall& call);
+};
+
+struct MomentsKernels {
+  void (*sums_float)(const SumsCall<float>& call);
+  void (*sums_double)(const SumsCall<double>& call);
+  void (*cross_float)(const CrossMomentsCall<float>& call);
+  void (*cross_double)(const CrossMomentsCall<double>& call);
+  void (*core_float)(const CoreMomentsCall<float>& call);
+  void (*core_double)(const CoreMomentsCall<double>& call);
+};
+
+struct Level {
+  const char* name;
+  bool supported;
+  const NoiseKernels* noise;
+  const MomentsKernels* moments;
+};
+
+constexpr int MAX_LEVELS = 3;
+
+struct Levels {
+  Level level[MAX_LEVELS];
+  int count;
+};
+
+// The levels that were built, the most basic one first.
+Levels built_levels();
+
+}  // namespace hessx

@@ -1,0 +1,26 @@
+"""hessx: explain trained networks with curvature and with statistics, on compiled kernels."""
+
+from hessx import covariance, ops, perturb
+from hessx.backends import backend
+from hessx.explain import SmoothHess, sigma_for_radius, smooth_hess
+from hessx.features import Basis, Grid, Identity, Segments
+from hessx.info import info
+from hessx.score import perturbation_mse
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Basis",
+    "Grid",
+    "Identity",
+    "Segments",
+    "SmoothHess",
+    "backend",
+    "covariance",
+    "info",
+    "ops",
+    "perturb",
+    "perturbation_mse",
+    "sigma_for_radius",
+    "smooth_hess",
+]

@@ -1,0 +1,133 @@
+"""CPU kernels on raw addresses; `hessx.ops` is the public face.
+
+Addresses are those of `Tensor.data_ptr()`, strides count elements, `level` is one of `levels()`.
+"""
+
+from collections.abc import Sequence
+
+def levels() -> list[str]: ...
+def all_levels() -> list[str]: ...
+def uniform_float(
+    out: int,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    seed: int,
+    first_sample: int,
+    stream: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def uniform_double(
+    out: int,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    seed: int,
+    first_sample: int,
+    stream: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def normal_float(
+    out: int,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    seed: int,
+    first_sample: int,
+    stream: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def normal_double(
+    out: int,
+    shape: Sequence[int],
+    strides: Sequence[int],
+    seed: int,
+    first_sample: int,
+    stream: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def sums_float(
+    x: int,
+    x_strides: Sequence[int],
+    weight: int,
+    weight_strides: Sequence[int],
+    squares: bool,
+    batch: int,
+    n: int,
+    k: int,
+    out: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def sums_double(
+    x: int,
+    x_strides: Sequence[int],
+    weight: int,
+    weight_strides: Sequence[int],
+    squares: bool,
+    batch: int,
+    n: int,
+    k: int,
+    out: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def cross_moments_float(
+    u: int,
+    u_strides: Sequence[int],
+    v: int,
+    v_strides: Sequence[int],
+    weight: int,
+    weight_strides: Sequence[int],
+    batch: int,
+    n: int,
+    k: int,
+    l: int,
+    uv: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def cross_moments_double(
+    u: int,
+    u_strides: Sequence[int],
+    v: int,
+    v_strides: Sequence[int],
+    weight: int,
+    weight_strides: Sequence[int],
+    batch: int,
+    n: int,
+    k: int,
+    l: int,
+    uv: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def core_moments_float(
+    u: int,
+    u_strides: Sequence[int],
+    w: int,
+    w_strides: Sequence[int],
+    batch: int,
+    n: int,
+    k: int,
+    uw: int,
+    u2w2: int,
+    cross: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def core_moments_double(
+    u: int,
+    u_strides: Sequence[int],
+    w: int,
+    w_strides: Sequence[int],
+    batch: int,
+    n: int,
+    k: int,
+    uw: int,
+    u2w2: int,
+    cross: int,
+    n_threads: int,
+    level: str,
+) -> None: ...

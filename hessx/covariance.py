@@ -1,0 +1,200 @@
+"""Covariances of the perturbation over features, up to the factor ``sigma^2``.
+
+A covariance is used through its root: ``Sigma = A A^T`` with ``A`` of full column rank ``r``, so
+that ``t = sigma A z`` with ``z ~ N(0, I_r)`` has the law wanted, gradients in ``z`` are ``A^T g``
+and a Hessian in ``z`` goes back to features as ``A^+T H_z A^+`` (``A^+`` the pseudo-inverse). Where Sigma is singular only the
+part of the Hessian inside its range is identified.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class CovarianceRoot(ABC):
+    """A root ``A`` of the covariance over ``k`` features, of full column rank.
+
+    Attributes:
+        rank: The number of columns ``r`` of ``A``.
+        identified: ``(k,)`` bool; feature ``j`` is identified when it lies in the range of ``A``.
+    """
+
+    rank: int
+    identified: Tensor
+
+    @abstractmethod
+    def apply(self, z: Tensor) -> Tensor:
+        """Return ``A z``: ``(..., r)`` to ``(..., k)``."""
+
+    @abstractmethod
+    def apply_transpose(self, g: Tensor) -> Tensor:
+        """Return ``A^T g``: ``(..., k)`` to ``(..., r)``."""
+
+    @abstractmethod
+    def whiten(self, t: Tensor) -> Tensor:
+        """Return ``A^+ t``: ``(..., k)`` to ``(..., r)``."""
+
+    @abstractmethod
+    def whiten_transpose(self, v: Tensor) -> Tensor:
+        """Return ``A^+T v``: ``(..., r)`` to ``(..., k)``."""
+
+
+class Covariance(ABC):
+    """What all covariances share."""
+
+    @abstractmethod
+    def root(self, n_features: int, scale: Tensor | None = None) -> CovarianceRoot:
+        """Return the root of ``diag(scale) Sigma diag(scale)`` over ``n_features`` features.
+
+        Args:
+            n_features: The number of features ``k``.
+            scale: ``(k,)``, non-negative, or None for ones.
+
+        Raises:
+            ValueError: If the covariance was made for another number of features.
+        """
+
+
+@dataclass(frozen=True)
+class Identity(Covariance):
+    """Independent features of equal variance: ``Sigma = I``."""
+
+    def root(self, n_features: int, scale: Tensor | None = None) -> CovarianceRoot:
+        """See :meth:`Covariance.root`."""
+        return _IdentityRoot(n_features) if scale is None else _DiagonalRoot(scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal(Covariance):
+    """Independent features, each with its own variance: ``Sigma = diag(variance)``.
+
+    Args:
+        variance: ``(k,)``, finite and >= 0, not all zero. A feature of variance 0 is left where it
+            is and not explained.
+    """
+
+    variance: Tensor
+
+    def __post_init__(self) -> None:
+        variance = torch.as_tensor(self.variance, dtype=torch.float64)
+        if variance.dim() != 1:
+            raise ValueError(f"variance must be (k,), got {tuple(variance.shape)}")
+        check_scale("variance", variance)
+        object.__setattr__(self, "variance", variance)
+
+    def root(self, n_features: int, scale: Tensor | None = None) -> CovarianceRoot:
+        """See :meth:`Covariance.root`."""
+        if len(self.variance) != n_features:
+            raise ValueError(f"variance has {len(self.variance)} entries for {n_features} features")
+        deviation = self.variance.sqrt()
+        return _DiagonalRoot(deviation if scale is None else deviation * scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Factor(Covariance):
+    """Correlated features: ``Sigma = A A^T``.
+
+    Args:
+        matrix: ``A (k, q)``, finite, not zero; any rank. Singular values below ``1e-10`` of the
+            largest (in float64) count as zero.
+    """
+
+    matrix: Tensor
+
+    def __post_init__(self) -> None:
+        matrix = torch.as_tensor(self.matrix)
+        if matrix.dim() != 2 or 0 in matrix.shape:
+            raise ValueError(f"matrix must be (k, q), got {tuple(matrix.shape)}")
+        if not matrix.isfinite().all() or not matrix.any():
+            raise ValueError("matrix must be finite and not all zero")
+        object.__setattr__(self, "matrix", matrix.double())
+
+    def root(self, n_features: int, scale: Tensor | None = None) -> CovarianceRoot:
+        """See :meth:`Covariance.root`."""
+        if len(self.matrix) != n_features:
+            raise ValueError(f"matrix has {len(self.matrix)} rows for {n_features} features")
+        return _DenseRoot(self.matrix if scale is None else scale[:, None] * self.matrix)
+
+
+class _IdentityRoot(CovarianceRoot):
+    def __init__(self, n_features: int):
+        self.rank = n_features
+        self.identified = torch.ones(n_features, dtype=torch.bool)
+
+    def apply(self, z: Tensor) -> Tensor:
+        return z
+
+    def apply_transpose(self, g: Tensor) -> Tensor:
+        return g
+
+    def whiten(self, t: Tensor) -> Tensor:
+        return t
+
+    def whiten_transpose(self, v: Tensor) -> Tensor:
+        return v
+
+
+class _DiagonalRoot(CovarianceRoot):
+    def __init__(self, deviation: Tensor):
+        self.identified = deviation > 0
+        self.index = self.identified.nonzero().squeeze(1)
+        self.deviation = deviation[self.index]
+        self.rank = len(self.index)
+
+    def apply(self, z: Tensor) -> Tensor:
+        return self._scatter(z * self.deviation.to(z))
+
+    def apply_transpose(self, g: Tensor) -> Tensor:
+        return self._gather(g) * self.deviation.to(g)
+
+    def whiten(self, t: Tensor) -> Tensor:
+        return self._gather(t) / self.deviation.to(t)
+
+    def whiten_transpose(self, v: Tensor) -> Tensor:
+        return self._scatter(v / self.deviation.to(v))
+
+    def _gather(self, t: Tensor) -> Tensor:
+        return t[..., self.index.to(t.device)]
+
+    def _scatter(self, z: Tensor) -> Tensor:
+        out = z.new_zeros(*z.shape[:-1], len(self.identified))
+        out[..., self.index.to(z.device)] = z
+        return out
+
+
+class _DenseRoot(CovarianceRoot):
+    """The thin singular value decomposition ``A = Q diag(s) P^T`` gives the root ``Q diag(s)``."""
+
+    def __init__(self, matrix: Tensor):
+        q, s, _ = torch.linalg.svd(matrix, full_matrices=False)
+        kept = s > 1e-10 * s[0]
+        self.directions, self.deviation = q[:, kept], s[kept]
+        self.rank = int(kept.sum())
+        # 1 - |P e_j|^2 is rounding (about 1e-15) when e_j lies in the range, of order 1 when not.
+        self.identified = self.directions.square().sum(1) > 1 - 1e-8
+
+    def apply(self, z: Tensor) -> Tensor:
+        return (z * self.deviation.to(z)) @ self.directions.to(z).mT
+
+    def apply_transpose(self, g: Tensor) -> Tensor:
+        return (g @ self.directions.to(g)) * self.deviation.to(g)
+
+    def whiten(self, t: Tensor) -> Tensor:
+        return (t @ self.directions.to(t)) / self.deviation.to(t)
+
+    def whiten_transpose(self, v: Tensor) -> Tensor:
+        return (v / self.deviation.to(v)) @ self.directions.to(v).mT
+
+
+def check_scale(name: str, value: Tensor) -> None:
+    """Raise ValueError unless ``value`` is finite, non-negative and not all zero."""
+    if not value.isfinite().all():
+        raise ValueError(f"{name} must be finite, got {value[~value.isfinite()][0].item()}")
+    if (value < 0).any():
+        raise ValueError(f"{name} must be >= 0 everywhere, got {value.min().item()}")
+    if not value.any():
+        raise ValueError(f"{name} must not be all zero")

@@ -1,0 +1,495 @@
+"""SmoothHess: the Hessian of a network convolved with a Gaussian, from gradients alone."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from hessx import covariance as covariances
+from hessx.features import Features, Identity
+from hessx.moments import KEPT_SAMPLES, Moments
+from hessx.operators import SymmetricOperator
+from hessx.perturb import SAMPLINGS, FeatureNoise, InputNoise, Noise, NormalDraws
+from hessx.query import GradientQuery
+from hessx.run import Run, check_choice, check_inputs, check_int
+from hessx.solve.symmetrize import ESTIMATORS, symmetrize
+
+DEFAULT_SAMPLES = 256
+DEFAULT_SAMPLE_CAP = 12_800
+# Draws are added in blocks that begin at multiples of this, whatever the batch sizes, so that
+# sums are rounded in the same places.
+_BLOCK = 256
+_FIRST_CHECK = 128
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SmoothHess(SymmetricOperator):
+    """SmoothHess of a batch of inputs, in feature units, factored.
+
+    Row ``i`` as a single operator is ``result[i]``. Nothing of size ``k x k`` exists until
+    :meth:`to_dense` is called. A ``relative_error`` of nan means that all gradients were equal: no
+    kink was seen, and H is 0.
+
+    Attributes:
+        value: ``(B,)``, ``f(x0)``.
+        gradient: ``(B, *shape)``, SmoothGrad from the same queries.
+        feature_gradient: ``(B, k)``, SmoothGrad in features, ``S^T`` of :attr:`gradient`.
+        n_samples: ``(B,)``, gradients used for each row.
+        converged: ``(B,)``, whether ``rtol`` was reached; all True when none was asked for.
+        identified: ``(k,)``, False for features that the perturbation does not reach: their
+            entries of H are 0 and mean nothing.
+        estimand: ``"features"``: H of ``f * N(0, sigma^2 S Sigma S^T)`` along S; ``"input"``: the
+            sums over features, ``S^T H S``, of the input Hessian of ``f * N(0, sigma^2 I)``.
+        estimator: ``"gls"``, ``"centered"`` or ``"stein"``.
+        seconds: Wall clock of the whole call.
+        model_seconds: Of it, the time inside the model, forward and backward.
+    """
+
+    value: Tensor
+    gradient: Tensor
+    feature_gradient: Tensor
+    n_samples: Tensor
+    converged: Tensor
+    identified: Tensor
+    estimand: str
+    estimator: str
+    seconds: float
+    model_seconds: float
+
+    def __repr__(self) -> str:
+        rows, k = self.basis.shape[:2]
+        error = ", ".join(f"{e:.3f}" for e in self.relative_error[:4].tolist())
+        samples = ", ".join(str(n) for n in self.n_samples[:4].tolist())
+        more = ", ..." if rows > 4 else ""
+        return (
+            f"SmoothHess({rows} x {k} x {k}, noise on {self.estimand}, {self.estimator}, "
+            f"relative_error=[{error}{more}], n_samples=[{samples}{more}])"
+        )
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><td>{row}</td><td>{value:.4g}</td><td>{eigenvalue:.4g}</td>"
+            f"<td>{error:.3f}</td><td>{n}</td></tr>"
+            for row, (value, eigenvalue, error, n) in enumerate(
+                zip(
+                    self.value.tolist(),
+                    self.eigenvalues[:, 0].tolist(),
+                    self.relative_error.tolist(),
+                    self.n_samples.tolist(),
+                )
+            )
+        )
+        return (
+            f"<p>SmoothHess, {self.basis.shape[1]} features, noise on {self.estimand}, "
+            f"{self.estimator}</p><table><tr><th>row</th><th>f(x0)</th><th>top eigenvalue</th>"
+            f"<th>relative error</th><th>gradients</th></tr>{cells}</table>"
+        )
+
+
+def smooth_hess(
+    forward_func: Callable[..., Tensor],
+    inputs: Tensor,
+    target: Any = None,
+    *,
+    sigma: float | Tensor,
+    covariance: covariances.Covariance | None = None,
+    features: Features | None = None,
+    noise: Literal["features", "input"] = "features",
+    estimator: Literal["gls", "centered", "stein"] = "gls",
+    sampling: Literal["iid", "antithetic", "frames"] = "iid",
+    n_samples: int | None = None,
+    rtol: float | None = None,
+    seed: int = 0,
+    additional_forward_args: Any = None,
+    max_examples_per_batch: int | None = None,
+    memory_limit: int | None = None,
+    show_progress: bool = False,
+) -> SmoothHess:
+    """Estimate the Hessian of ``f`` convolved with a Gaussian, at each input.
+
+    ``H = Hessian of (f * N(0, Sigma)) at x0 = Sigma^-1 E[delta grad f(x0 + delta)^T]`` with
+    ``delta ~ N(0, Sigma)``, ``Sigma = sigma^2`` times the covariance: non-zero for ReLU networks,
+    whose own Hessian vanishes almost everywhere. SmoothGrad, ``E[grad f(x0 + delta)]``, comes from
+    the same gradients. The result says how large its own error is.
+
+    Args:
+        forward_func: A module or callable from ``(N, *shape)`` to ``(N,)`` or ``(N, c)``: logits,
+            probabilities, an inner neuron, a regression output. Its mode, parameters and their
+            gradients are left as found.
+        inputs: ``(B, *shape)``, finite. float32 or float64 (then everything is float64); half
+            types are queried in their own type and accumulated in float32.
+        target: Which output, in Captum's convention: an int, a tensor or list of B ints, a tuple
+            for outputs of several dimensions or a list of B tuples. None for a single output.
+        sigma: Standard deviation in the units of ``inputs``: a number > 0, or one per feature
+            ``(k,)``, >= 0 and not all 0. A feature of sigma 0 is not perturbed and not explained.
+        covariance: Of the features, up to ``sigma^2``: ``hessx.covariance.Identity()`` (default),
+            ``Diagonal`` or ``Factor``. Where it is singular only the part of H inside its range
+            is identified.
+        features: What is perturbed and explained, ``x = x0 + S t``: ``Identity()`` (default),
+            ``Grid``, ``Segments`` or ``Basis``.
+        noise: ``"features"`` perturbs the features: the Hessian of ``f * N(0, sigma^2 S Sigma
+            S^T)`` along S. ``"input"`` perturbs every input number and reports ``S^T H S``, the
+            group sums of the input Hessian (appendix F.4); needs one sigma and no covariance. The
+            two are different quantities (40 to 70 % apart on Fashion-MNIST).
+        estimator: ``"gls"``; ``"centered"``, the sample covariance averaged with its transpose;
+            ``"stein"``, Eq. (8) as printed.
+        sampling: ``"iid"``; ``"antithetic"`` queries both signs of each draw (``n_samples`` even);
+            ``"frames"`` draws orthogonal blocks.
+        n_samples: Gradients an input, 256 unless given. With ``rtol``, the cap: 12,800 unless
+            given.
+        rtol: Ask for this ``relative_error``: draws are appended until each row's estimate of it
+            is below, or the cap is reached. It is met on average, not guaranteed; about 90 % of
+            runs stay below ``1.15 rtol``.
+        seed: Key of the noise; samples are shared by all rows.
+        additional_forward_args: Passed to ``forward_func`` after the inputs; tensors with a first
+            dimension of B row by row.
+        max_examples_per_batch: The most examples in one call of the model.
+        memory_limit: Bytes of working storage; a share of what is free unless given.
+        show_progress: Show a progress bar with the time left.
+
+    Returns:
+        A :class:`SmoothHess`. Below ``n_samples = k`` its rank is at most ``n_samples - 1``: H is
+        0 outside the span of the gradients.
+
+    Raises:
+        TypeError: If an argument is of a wrong type.
+        ValueError: If an argument is out of range, shapes do not fit, inputs or outputs are not
+            finite, the gradient does not reach the inputs, or ``memory_limit`` is too small.
+
+    Source:
+        Torop et al., SmoothHess (NeurIPS 2023), Definition 1, Proposition 1, Eq. (8), appendix
+        F.4. The GLS estimator, its error and its control variate are hessx's own:
+        docs/numerics.md.
+
+    Example:
+        >>> import torch, hessx
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+        >>> H = hessx.smooth_hess(net, torch.zeros(1, 3), target=0, sigma=0.5, n_samples=512)
+        >>> H.to_dense().shape, H.gradient.shape
+        (torch.Size([1, 3, 3]), torch.Size([1, 3]))
+    """
+    started = time.perf_counter()
+    run = Run(seed, additional_forward_args, max_examples_per_batch, memory_limit, show_progress)
+    check_inputs(inputs)
+    check_choice("noise", noise, ("features", "input"))
+    check_choice("estimator", estimator, ESTIMATORS)
+    check_choice("sampling", sampling, SAMPLINGS)
+    schedule = _schedule(n_samples, rtol, sampling)
+    with torch.inference_mode(False), torch.no_grad():
+        law = _noise(inputs, sigma, covariance, features, noise, sampling, seed)
+        query = GradientQuery(forward_func, inputs, target, run)
+        rows = _rows_at_once(inputs, law.dim, schedule[-1], query, run)
+        parts = []
+        with run.progress(len(inputs) * schedule[-1], "smooth_hess") as progress:
+            for start in range(0, len(inputs), rows):
+                index = torch.arange(start, min(start + rows, len(inputs)), device=inputs.device)
+                sampler = _Sampler(inputs, index, law, query, sampling == "antithetic", progress)
+                parts += list(_estimates(sampler, schedule, rtol, estimator))
+        return _assemble(parts, query, law, estimator, started)
+
+
+def sigma_for_radius(radius: float, d: int) -> float:
+    """Return the sigma whose isotropic noise has length about ``radius`` in ``d`` dimensions.
+
+    ``sigma = radius / sqrt(d)``: ``|delta|`` concentrates there (SmoothHess, section 4, and the
+    choice of sigma in section 5).
+
+    Args:
+        radius: > 0, in the units of the inputs.
+        d: The number of perturbed numbers, >= 1.
+
+    Raises:
+        ValueError: If either is out of range.
+        TypeError: If ``d`` is not an integer.
+
+    Example:
+        >>> round(sigma_for_radius(0.5, 784), 4)
+        0.0179
+    """
+    check_int("d", d, 1)
+    if not (math.isfinite(radius) and radius > 0):
+        raise ValueError(f"radius must be > 0 and finite, got {radius}")
+    return radius / math.sqrt(d)
+
+
+def _schedule(n_samples: int | None, rtol: float | None, sampling: str) -> list[int]:
+    """Return the numbers of gradients at which rows may stop, the last one the cap."""
+    if n_samples is None:
+        n_samples = DEFAULT_SAMPLES if rtol is None else DEFAULT_SAMPLE_CAP
+    pair = 2 if sampling == "antithetic" else 1
+    check_int("n_samples", n_samples, 2 * pair)
+    if n_samples % pair:
+        raise ValueError(f'n_samples must be even for sampling="antithetic", got {n_samples}')
+    if rtol is None:
+        return [n_samples]
+    if not (isinstance(rtol, (int, float)) and 0 < rtol < math.inf):
+        raise ValueError(f"rtol must be > 0 and finite, got {rtol!r}")
+    # 128, 192, 256, 384, 512, ...: one list for all rows, so that a row stops where it would alone.
+    points = [_FIRST_CHECK * 2**j * step // 2 for j in range(40) for step in (2, 3)]
+    return [*(p for p in points if p < n_samples), n_samples]
+
+
+def _noise(
+    inputs: Tensor,
+    sigma: float | Tensor,
+    covariance: covariances.Covariance | None,
+    features: Features | None,
+    noise: str,
+    sampling: str,
+    seed: int,
+) -> Noise:
+    mapping = (features or Identity()).bind(inputs.shape[1:])
+    number, scale = _check_sigma(sigma, mapping.n_features)
+    dtype = _accumulation_dtype(inputs)
+
+    def draws(dim: int) -> NormalDraws:
+        return NormalDraws(dim, seed, sampling, dtype, inputs.device)
+
+    if noise == "features":
+        root = (covariance or covariances.Identity()).root(mapping.n_features, scale)
+        return FeatureNoise(mapping, root, number, draws(root.rank))
+    if scale is not None or not isinstance(covariance, (type(None), covariances.Identity)):
+        raise ValueError(
+            'noise="input" takes one sigma for all input numbers and no covariance: group sums of '
+            "the input Hessian are defined for isotropic noise"
+        )
+    gram = mapping.gram()
+    if gram.dim() == 1:
+        root = covariances.Diagonal(gram).root(mapping.n_features)
+    else:
+        values, vectors = torch.linalg.eigh(gram)
+        root = covariances.Factor(vectors * values.clamp(min=0).sqrt()).root(mapping.n_features)
+    return InputNoise(mapping, root, number, draws(math.prod(inputs.shape[1:])))
+
+
+def _check_sigma(sigma: float | Tensor, n_features: int) -> tuple[float, Tensor | None]:
+    """Return a number and, for a sigma per feature, the scales that it multiplies."""
+    value = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
+    if value.dim() == 0:
+        if not (value.isfinite() and value > 0):
+            raise ValueError(f"sigma must be > 0 and finite, got {sigma}")
+        return value.item(), None
+    if value.shape != (n_features,):
+        raise ValueError(
+            f"sigma must be a number or one per feature ({n_features},), "
+            f"got shape {tuple(value.shape)}"
+        )
+    covariances.check_scale("sigma", value)
+    # Whitened coordinates of unit scale keep the relative error free of the units of sigma.
+    largest = value.max().item()
+    return largest, value / largest
+
+
+def _accumulation_dtype(inputs: Tensor) -> torch.dtype:
+    return torch.float64 if inputs.dtype == torch.float64 else torch.float32
+
+
+def _rows_at_once(
+    inputs: Tensor, dim: int, n_samples: int, query: GradientQuery, run: Run
+) -> int:
+    """Return how many rows' moments and estimates fit in the half that queries leave."""
+    size = inputs.element_size() if inputs.dtype == torch.float64 else 4
+    kept = min(n_samples, max(dim, KEPT_SAMPLES))
+    rank = min(n_samples, dim)
+    # Gradients as they arrive, joined, centred and in the basis; small matrices in float64.
+    row = 6 * kept * dim * size + 24 * rank * rank * 8
+    memory = run.memory(inputs.device) // 2
+    if row > memory and run.memory_limit is not None:
+        raise ValueError(
+            f"memory_limit must be at least {2 * row} bytes for {n_samples} samples in {dim} "
+            f"dimensions, got {run.memory_limit}"
+        )
+    return max(1, memory // row)
+
+
+class _Sampler:
+    """Draws, queries and accumulates for some rows of the batch; all share their draws."""
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        rows: Tensor,
+        law: Noise,
+        query: GradientQuery,
+        antithetic: bool,
+        progress: Any,
+    ):
+        self.rows = rows
+        self.moments = Moments(law.coordinates, law.dim)
+        self._inputs, self._law, self._query = inputs, law, query
+        self._signs = (1.0, -1.0) if antithetic else (1.0,)
+        self._progress = progress
+        self._dtype = _accumulation_dtype(inputs)
+        self._total = torch.zeros(
+            len(rows), *inputs.shape[1:], dtype=torch.float64, device=inputs.device
+        )
+
+    @property
+    def n_gradients(self) -> int:
+        return self.moments.n * len(self._signs)
+
+    @property
+    def mean_gradient(self) -> Tensor:
+        return self._total / self.n_gradients
+
+    def extend(self, n_gradients: int) -> None:
+        """Append draws until each row has ``n_gradients`` gradients."""
+        stop = n_gradients // len(self._signs)
+        while (first := self.moments.n) < stop:
+            count = min(stop, first - first % _BLOCK + _BLOCK) - first
+            self.moments.add(first, *self._block(first, count))
+
+    def solve(self, estimator: str) -> tuple[SymmetricOperator, Tensor]:
+        """Return the estimate in features, and the correction of the mean gradient in ``z``."""
+        estimate = symmetrize(self.moments, self._law.sigma, estimator)
+        basis = self._law.expand(estimate.basis.mT).mT.to(self._dtype)
+        operator = SymmetricOperator(
+            basis, estimate.core.to(self._dtype), estimate.variance.to(self._dtype)
+        )
+        # The draws of antithetic pairs have mean 0: their mean gradient needs no correction.
+        shift = estimate.mean_shift * (len(self._signs) == 1)
+        return operator, shift.to(torch.float64)
+
+    def select(self, index: Tensor) -> None:
+        """Go on with these rows only."""
+        self.rows = self.rows[index]
+        self._total = self._total[index]
+        self.moments.select(index)
+
+    def _block(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        n_rows, dim = len(self.rows), self._law.dim
+        device = self._inputs.device
+        z = torch.empty(count, dim, dtype=self._dtype, device=device)
+        g = torch.empty(n_rows, count, dim, dtype=self._dtype, device=device)
+        draws_at_once = min(count, self._query.examples_per_batch)
+        rows_at_once = self._query.examples_per_batch // draws_at_once
+        for d in range(0, count, draws_at_once):
+            taken = min(draws_at_once, count - d)
+            z[d : d + taken], displacement = self._law.draw(first + d, taken)
+            for r in range(0, n_rows, rows_at_once):
+                part = slice(r, min(r + rows_at_once, n_rows))
+                g[part, d : d + taken] = self._gradients(part, displacement)
+        return z, g
+
+    def _gradients(self, part: slice, displacement: Tensor) -> Tensor:
+        """Query some rows at some displacements: ``(rows, count, dim)``.
+
+        For antithetic pairs that is the odd part ``(g(delta) - g(-delta)) / 2``: the even part
+        cancels in ``E[z g^T]`` and counts for the mean gradient alone.
+        """
+        rows = self.rows[part]
+        shape = (len(rows), len(displacement), *self._inputs.shape[1:])
+        owner = rows.repeat_interleave(len(displacement))
+        odd = None
+        for sign in self._signs:
+            x = self._inputs[rows][:, None] + sign * displacement
+            x = x.to(self._inputs.dtype).reshape(-1, *shape[2:])
+            gradient = self._query.gradient(x, owner).reshape(shape).to(self._dtype)
+            total = gradient.sum(1, dtype=torch.float64)
+            _check_gradient(total, rows)
+            self._total[part] += total
+            pulled = self._law.pull(gradient)
+            odd = pulled if odd is None else (odd - pulled) / 2
+            self._progress.update(len(x))
+        assert odd is not None
+        return odd
+
+
+def _check_gradient(total: Tensor, rows: Tensor) -> None:
+    bad = ~total.isfinite().flatten(1).all(1)
+    if bad.any():
+        raise ValueError(
+            f"the gradient of forward_func is not finite for input row {int(rows[bad][0])}"
+        )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Finished rows of the batch."""
+
+    rows: Tensor
+    operator: SymmetricOperator
+    mean_gradient: Tensor
+    mean_shift: Tensor
+    n_samples: int
+    converged: Tensor
+
+
+def _estimates(
+    sampler: _Sampler, schedule: list[int], rtol: float | None, estimator: str
+) -> Iterator[_Part]:
+    """Sample until every row is done; yield rows as they stop.
+
+    A row is looked at where its last error predicts it will have reached ``rtol``, between 1.2 and
+    4 times the samples it had.
+    """
+    due = torch.full((len(sampler.rows),), schedule[0], device=sampler.rows.device)
+    for n in schedule:
+        sampler.extend(n)
+        last = n == schedule[-1]
+        look = (due <= n) | last
+        if not look.any():
+            continue
+        operator, shift = sampler.solve(estimator)
+        error = operator.relative_error
+        converged = torch.ones_like(look) if rtol is None else error <= rtol
+        done = look & (converged | last)
+        if done.any():
+            yield _Part(
+                sampler.rows[done],
+                SymmetricOperator(
+                    operator.basis[done], operator.core[done], operator.variance[done]
+                ),
+                sampler.mean_gradient[done],
+                shift[done],
+                n,
+                converged[done],
+            )
+        if done.all():
+            return
+        due, error, look = due[~done], error[~done], look[~done]
+        sampler.select((~done).nonzero().squeeze(1))
+        growth = (1.05 * (error / rtol).square()).nan_to_num(nan=4.0, posinf=4.0).clamp(1.2, 4.0)
+        due = torch.where(look, (n * growth).long(), due)
+
+
+def _assemble(
+    parts: list[_Part], query: GradientQuery, law: Noise, estimator: str, started: float
+) -> SmoothHess:
+    order = torch.cat([part.rows for part in parts]).argsort()
+    widest = max(part.operator.basis.shape[2] for part in parts)
+
+    def joined(tensors: Iterable[Tensor]) -> Tensor:
+        return torch.cat(list(tensors))[order]
+
+    def widened(x: Tensor, rows: int = 0) -> Tensor:
+        return pad(x, (0, widest - x.shape[2], 0, rows))
+
+    def square(x: Tensor) -> Tensor:
+        return widened(x, widest - x.shape[2])
+
+    basis = joined(widened(part.operator.basis) for part in parts)
+    mean = joined(part.mean_gradient for part in parts)
+    shift = joined(law.expand(part.mean_shift) for part in parts)
+    return SmoothHess(
+        basis=basis,
+        core=joined(square(part.operator.core) for part in parts),
+        variance=joined(square(part.operator.variance) for part in parts),
+        value=query.value.to(basis),
+        gradient=(mean + law.features.lift_minimal(shift)).to(basis),
+        feature_gradient=(law.features.pull(mean) + shift).to(basis),
+        n_samples=joined(torch.full_like(part.rows, part.n_samples) for part in parts),
+        converged=joined(part.converged for part in parts),
+        identified=law.identified.to(basis.device),
+        estimand=law.estimand,
+        estimator=estimator,
+        seconds=time.perf_counter() - started,
+        model_seconds=query.seconds,
+    )

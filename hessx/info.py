@@ -1,0 +1,71 @@
+"""What is installed and which backends are there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from hessx import backends
+
+
+@dataclass(frozen=True)
+class Info:
+    """Versions and backends of this installation; ``str`` gives them as a table.
+
+    Attributes:
+        versions: Version of each package, or "not installed".
+        backends: For each backend what it runs with, or "missing: " and the reason.
+    """
+
+    versions: Mapping[str, str]
+    backends: Mapping[str, str]
+
+    def __str__(self) -> str:
+        rows = [*self.versions.items(), *self.backends.items()]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{name:<{width}}  {value}" for name, value in self.versions.items()]
+        lines += ["", "backends"]
+        lines += [f"{name:<{width}}  {value}" for name, value in self.backends.items()]
+        return "\n".join(lines)
+
+
+def info() -> Info:
+    """Report versions and backends, and for each missing backend the reason.
+
+    Returns:
+        The report; print it, or read its two mappings.
+
+    Example:
+        >>> import hessx
+        >>> hessx.info().backends["reference"]
+        'plain torch, any device'
+    """
+    versions = {"hessx": _version("hessx"), "python": platform.python_version()}
+    versions |= {name: _version(name) for name in ("torch", "numpy", "scipy", "triton")}
+    return Info(versions, {name: _describe(name) for name in backends.BACKENDS})
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _describe(name: str) -> str:
+    if reason := backends.missing(name):
+        return f"missing: {reason}"
+    if name == "native":
+        levels = backends.levels()
+        return (
+            f"C++, CPU, level {backends.cpu_level()} of {', '.join(levels)}, "
+            f"{torch.get_num_threads()} threads"
+        )
+    if name == "triton":
+        interpreted = backends.missing(name, "cpu") is None
+        return "Triton, interpreted on the CPU" if interpreted else "Triton, CUDA tensors"
+    return "plain torch, any device"

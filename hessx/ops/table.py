@@ -1,0 +1,105 @@
+"""The table of ops: each one's schema, shape function, gradient and implementations, stated once.
+
+An op ``hessx::name`` of a family is implemented by the function ``name`` of the module
+``hessx.ops.<family>.<backend>``, imported when it is first called. torch's dispatcher routes by
+device; within a device `hessx.backends` picks the implementation at each call, so that a forced
+backend is honoured by compiled graphs as well.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+
+from hessx import backends
+from hessx.ops.moments import rules as moments
+from hessx.ops.noise import rules as noise
+
+
+@dataclass(frozen=True)
+class Op:
+    """One row of the table.
+
+    Attributes:
+        family: Folder under ``hessx/ops`` that holds the implementations.
+        schema: Name, arguments and results, in torch's schema language.
+        fake: Output shapes and dtypes without data; checks the arguments.
+        setup_context: Saves what the gradient needs; None where there is no gradient.
+        backward: The gradient, written with differentiable torch functions.
+    """
+
+    family: str
+    schema: str
+    fake: Callable[..., Any]
+    setup_context: Callable[..., None] | None = None
+    backward: Callable[..., Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """The op's name, without its namespace."""
+        return self.schema.partition("(")[0]
+
+
+OPS = (
+    Op(
+        "noise",
+        "uniform(Tensor(a!) out, SymInt seed, SymInt first_sample, SymInt stream) -> ()",
+        noise.fill_fake,
+    ),
+    Op(
+        "noise",
+        "normal(Tensor(a!) out, SymInt seed, SymInt first_sample, SymInt stream) -> ()",
+        noise.fill_fake,
+    ),
+    Op(
+        "moments",
+        "cross_moments(Tensor u, Tensor v, Tensor? weight=None)"
+        " -> (Tensor sum_u, Tensor sum_v, Tensor uv)",
+        moments.cross_moments_fake,
+        moments.save_inputs,
+        moments.cross_moments_backward,
+    ),
+    Op(
+        "moments",
+        "core_moments(Tensor u, Tensor w) -> (Tensor uw, Tensor u2w2, Tensor cross, Tensor w2)",
+        moments.core_moments_fake,
+        moments.save_inputs,
+        moments.core_moments_backward,
+    ),
+)
+
+
+@cache
+def implementation(op: Op, backend: str) -> Callable[..., Any]:
+    """Import one backend's implementation of an op."""
+    return getattr(importlib.import_module(f"hessx.ops.{op.family}.{backend}"), op.name)
+
+
+def _routed(op: Op, device: str) -> Callable[..., Any]:
+    def call(*args: Any) -> Any:
+        return implementation(op, backends.choose(device))(*args)
+
+    return call
+
+
+def _register(library: torch.library.Library, op: Op) -> None:
+    library.define(op.schema, tags=(torch.Tag.pt2_compliant_tag,))
+    library.impl(op.name, _routed(op, "cpu"), "CPU")
+    library.impl(op.name, _routed(op, "cuda"), "CUDA")
+    library.impl(op.name, _routed(op, "other"), "CompositeExplicitAutograd")
+    torch.library.register_fake(f"hessx::{op.name}", op.fake, lib=library)
+    if op.backward is not None:
+        torch.library.register_autograd(
+            f"hessx::{op.name}", op.backward, setup_context=op.setup_context, lib=library
+        )
+
+
+# The registrations live as long as this object.
+_library = torch.library.Library("hessx", "DEF")
+for _op in OPS:
+    _register(_library, _op)

@@ -1,0 +1,6 @@
+"""Draw perturbations: counter-based, so that a draw depends on its number alone."""
+
+from hessx.perturb.draws import SAMPLINGS, NormalDraws
+from hessx.perturb.gaussian import FeatureNoise, InputNoise, Noise
+
+__all__ = ["SAMPLINGS", "FeatureNoise", "InputNoise", "Noise", "NormalDraws"]

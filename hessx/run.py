@@ -1,0 +1,88 @@
+"""How a call is run: the arguments that every explanation shares, checked and kept in one place."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+# Activations of one large batch fall out of the processor's caches and gain nothing, and a
+# machine is seldom ours alone: a small share of what is free.
+DEFAULT_MEMORY_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Run:
+    """Arguments shared by every public function that queries a model.
+
+    Attributes:
+        seed: Key of the counter-based noise, ``0 <= seed < 2**63``. The same seed gives the same
+            draws whatever the batch sizes, threads or devices.
+        additional_forward_args: Passed to ``forward_func`` after the inputs: one argument or a
+            tuple. A tensor whose first dimension is the batch size is taken row by row.
+        max_examples_per_batch: The most examples in one call of the model, or None.
+        memory_limit: Bytes for working storage, or None for a share of what is free.
+        show_progress: Show a progress bar with the time left.
+    """
+
+    seed: int = 0
+    additional_forward_args: Any = None
+    max_examples_per_batch: int | None = None
+    memory_limit: int | None = None
+    show_progress: bool = False
+
+    def __post_init__(self) -> None:
+        check_int("seed", self.seed, 0, 2**63 - 1)
+        if self.max_examples_per_batch is not None:
+            check_int("max_examples_per_batch", self.max_examples_per_batch, 1)
+        if self.memory_limit is not None:
+            check_int("memory_limit", self.memory_limit, 1)
+
+    def memory(self, device: torch.device) -> int:
+        """Return the bytes of working storage this call may use on ``device``."""
+        if self.memory_limit is not None:
+            return self.memory_limit
+        return int(DEFAULT_MEMORY_SHARE * _free_memory(device))
+
+    def progress(self, total: int, name: str) -> tqdm:
+        """Return a progress bar over ``total`` model queries, silent unless asked for."""
+        return tqdm(total=total, desc=name, unit="grad", disable=not self.show_progress)
+
+
+def check_int(name: str, value: Any, low: int, high: int | None = None) -> None:
+    """Raise unless ``value`` is an integer in ``[low, high]``."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < low or (high is not None and value > high):
+        limits = f">= {low}" if high is None else f"between {low} and {high}"
+        raise ValueError(f"{name} must be {limits}, got {value}")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_inputs(inputs: Any) -> None:
+    """Raise unless ``inputs`` is a finite floating-point tensor ``(B, *shape)``, B >= 1."""
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs must be a tensor, got {type(inputs).__name__}")
+    if not inputs.is_floating_point():
+        raise TypeError(f"inputs must be floating point, got {inputs.dtype}")
+    if inputs.dim() < 2 or inputs.numel() == 0:
+        raise ValueError(f"inputs must be (B, *shape) and not empty, got {tuple(inputs.shape)}")
+    bad = ~inputs.isfinite()
+    if bad.any():
+        row = int(bad.flatten(1).any(1).nonzero()[0])
+        raise ValueError(f"inputs must be finite, got {inputs[bad][0].item()} in row {row}")
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

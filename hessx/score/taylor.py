@@ -1,0 +1,129 @@
+"""How well a gradient and a Hessian predict the function around a point."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from hessx import ops
+from hessx.operators import SymmetricOperator
+from hessx.query import ValueQuery
+from hessx.run import Run, check_choice, check_inputs, check_int
+
+_POINTS, _RADII = 0, 1
+
+
+def perturbation_mse(
+    forward_func: Callable[..., Any],
+    inputs: Tensor,
+    target: Any,
+    gradient: Tensor,
+    hessian: Tensor | SymmetricOperator | None = None,
+    *,
+    radius: float,
+    n_samples: int = 15_000,
+    law: Literal["ball", "uniform_radius"] = "ball",
+    seed: int = 0,
+    additional_forward_args: Any = None,
+    max_examples_per_batch: int | None = None,
+    memory_limit: int | None = None,
+    show_progress: bool = False,
+) -> Tensor:
+    """Return the mean squared error of a Taylor model over a ball around each input.
+
+    ``P_MSE = E[(f(x0) + G^T s + s^T H s / 2 - f(x0 + s))^2]``, ``s`` uniform in the ball of the
+    given radius.
+
+    Args:
+        forward_func: From ``(N, *shape)`` to ``(N,)`` or ``(N, c)``.
+        inputs: ``(B, *shape)``, finite.
+        target: Which output, in Captum's convention; None for a single output.
+        gradient: ``(B, *shape)``.
+        hessian: ``(B, d, d)`` or an operator of that shape, ``d`` the numbers of an input; None for
+            a first-order model.
+        radius: > 0, in units of ``inputs``.
+        n_samples: Points an input.
+        law: ``"ball"``: uniform in the ball (a uniform direction times ``radius U^(1/d)``).
+            ``"uniform_radius"``: the radius itself uniform in ``[0, radius]``, the law of the
+            SmoothHess authors' published code, whose points are on average half as far away.
+        seed: Key of the points; they are shared by all rows.
+        additional_forward_args: Passed to ``forward_func`` after the inputs.
+        max_examples_per_batch: The most examples in one call of the model.
+        memory_limit: Bytes of working storage; a share of what is free unless given.
+        show_progress: Show a progress bar with the time left.
+
+    Returns:
+        ``(B,)``, float64.
+
+    Raises:
+        TypeError: If an argument is of a wrong type.
+        ValueError: If an argument is out of range or shapes do not fit.
+
+    Source:
+        Torop et al., SmoothHess (NeurIPS 2023), Eqs. (10) and (11).
+
+    Example:
+        >>> import torch, hessx
+        >>> x = torch.zeros(1, 4)
+        >>> H = 2 * torch.eye(4)[None]
+        >>> f = lambda x: x.square().sum(1)
+        >>> hessx.perturbation_mse(f, x, None, torch.zeros(1, 4), H, radius=0.5) < 1e-12
+        tensor([True])
+    """
+    run = Run(seed, additional_forward_args, max_examples_per_batch, memory_limit, show_progress)
+    check_inputs(inputs)
+    check_choice("law", law, ("ball", "uniform_radius"))
+    check_int("n_samples", n_samples, 1)
+    if not (math.isfinite(radius) and radius > 0):
+        raise ValueError(f"radius must be > 0 and finite, got {radius}")
+    if gradient.shape != inputs.shape:
+        raise ValueError(
+            f"gradient must have the shape of inputs {tuple(inputs.shape)}, "
+            f"got {tuple(gradient.shape)}"
+        )
+    rows, d = len(inputs), math.prod(inputs.shape[1:])
+    if hessian is not None and hessian.shape != (rows, d, d):
+        raise ValueError(f"hessian must be {(rows, d, d)}, got {tuple(hessian.shape)}")
+    dtype = torch.float64 if inputs.dtype == torch.float64 else torch.float32
+    total = torch.zeros(rows, dtype=torch.float64, device=inputs.device)
+    with torch.inference_mode(False), torch.no_grad():
+        query = ValueQuery(forward_func, inputs, target, run)
+        slope = gradient.reshape(rows, d).to(dtype)
+        step = query.examples_per_batch
+        with run.progress(rows * n_samples, "perturbation_mse") as progress:
+            for first in range(0, n_samples, step):
+                count = min(step, n_samples - first)
+                s = _points(first, count, d, radius, law, seed, dtype, inputs.device)
+                for row in range(rows):
+                    x = inputs[row] + s.reshape(count, *inputs.shape[1:]).to(inputs.dtype)
+                    owner = torch.full((count,), row, device=inputs.device)
+                    model = query.value[row] + s @ slope[row]
+                    if hessian is not None:
+                        model = model + (s * (hessian[row] @ s.mT).mT).sum(1) / 2
+                    error = model.double() - query.values(x, owner).double()
+                    total[row] += error.square().sum()
+                    progress.update(count)
+    return total / n_samples
+
+
+def _points(
+    first: int,
+    count: int,
+    d: int,
+    radius: float,
+    law: str,
+    seed: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Tensor:
+    """Return the numbered points in the ball, ``(count, d)``."""
+    where = {"seed": seed, "first_sample": first, "dtype": dtype, "device": device}
+    direction = ops.normal(count, d, stream=_POINTS, **where)
+    share = ops.uniform(count, 1, stream=_RADII, **where)
+    if law == "ball":
+        share = share ** (1 / d)
+    return radius * share * direction / direction.norm(dim=1, keepdim=True)

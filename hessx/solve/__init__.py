@@ -1,0 +1,1 @@
+"""Small dense solves on accumulated moments."""

@@ -1,0 +1,54 @@
+"""Offsets beyond 2^31 elements, without the memory: a store there is caught, and its place read."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hessx.ops.moments import triton as moments
+from hessx.ops.noise import triton as noise
+from tests.gpu.interpreter import OutOfBoundsError
+
+_STRIDE = 2**31 + 24
+
+
+class _Strided(torch.Tensor):
+    """A small tensor that, asked for the stride of one axis, gives a larger one."""
+
+    @staticmethod
+    def of(tensor: torch.Tensor, axis: int) -> torch.Tensor:
+        strided = tensor.as_subclass(_Strided)
+        strided.axis = axis
+        return strided
+
+    def stride(self, axis: int | None = None):
+        if axis is None:
+            # The interpreter makes its own view by all the strides: these stay true.
+            return super().stride()
+        return _STRIDE if axis == self.axis else super().stride(axis)
+
+
+def _first_stray(tensor: torch.Tensor, launch) -> int:
+    """Offset, in elements of `tensor`, of the first address out of bounds in a launch."""
+    with pytest.raises(OutOfBoundsError) as caught:
+        launch()
+    return (int(caught.value.addresses[0]) - tensor.data_ptr()) // tensor.element_size()
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_noise_output(axis):
+    out = torch.empty(3, 5)
+    stray = _first_stray(out, lambda: noise.uniform(_Strided.of(out, axis), 0, 0, 0))
+    assert stray == _STRIDE
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_moments_inputs(axis):
+    x = torch.ones(2, 3, 5)
+    for launch in (
+        lambda: moments.cross_moments(_Strided.of(x, axis), x.clone()),
+        lambda: moments.cross_moments(x.clone(), _Strided.of(x, axis)),
+        lambda: moments.core_moments(_Strided.of(x, axis), x.clone()),
+        lambda: moments.core_moments(x.clone(), _Strided.of(x, axis)),
+    ):
+        assert _first_stray(x, launch) == _STRIDE

