@@ -145,11 +145,11 @@ def _leave_one_out(zg: Tensor, q: Tensor, values: Tensor) -> Tensor:
     Args:
         zg: ``(B, n, n)``, ``z_i . g_j``.
         q: ``(B, n, n)``, eigenvectors of the centred Gram matrix.
-        values: ``(B, n)``, its eigenvalues, kept off 0.
+        values: ``(B, n)``, its eigenvalues, kept off 0 where there are any.
     """
     # The constant vector is in the null space: an intercept, not a direction of the gradients.
     q = q - q.mean(1, keepdim=True)
-    inverse = (q / values[:, None, :]) @ q.mT
+    inverse = (q * torch.where(values > 0, 1 / values, 0)[:, None, :]) @ q.mT
     own = inverse.diagonal(dim1=1, dim2=2)
     private = torch.where(own > 0, (zg * inverse).sum(2) / own, 0)
     return zg - torch.diag_embed(private)
