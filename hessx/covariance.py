@@ -2,8 +2,8 @@
 
 A covariance is used through its root: ``Sigma = A A^T`` with ``A`` of full column rank ``r``, so
 that ``t = sigma A z`` with ``z ~ N(0, I_r)`` has the law wanted, gradients in ``z`` are ``A^T g``
-and a Hessian in ``z`` goes back to features as ``A^+T H_z A^+`` (``A^+`` the pseudo-inverse). Where Sigma is singular only the
-part of the Hessian inside its range is identified.
+and a Hessian in ``z`` goes back to features as ``A^+T H_z A^+`` (``A^+`` the pseudo-inverse). Where
+Sigma is singular only the part of the Hessian inside its range is identified.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class FeatureMap(ABC):
         """Return ``S^T g``: ``(..., *shape)`` to ``(..., k)``."""
 
     def gram(self) -> Tensor:
-        """Return ``S^T S`` in float64, as its diagonal ``(k,)`` where it is diagonal, else (k, k)."""
+        """Return ``S^T S`` in float64: its diagonal ``(k,)`` where it is diagonal, else (k, k)."""
         eye = torch.eye(self.n_features, dtype=torch.float64)
         return self.pull(self.lift(eye))
 

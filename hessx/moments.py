@@ -136,7 +136,7 @@ class Moments:
             if self.n >= self._keep:
                 self._fold()
         elif other._sums is None:
-            for (first, count), g in zip(other.ranges, other._gradients_by_range()):
+            for (first, count), g in zip(other.ranges, other._gradients_by_range(), strict=True):
                 self._sums.add(self._coordinates(first, count), g)
         else:
             self._sums.merge(other._sums, other.n)
@@ -177,7 +177,7 @@ class Moments:
         """Go over from kept samples to sums."""
         gradients = self._gradients_by_range()
         self._sums = _Sums.zeros(gradients[0])
-        for (first, count), g in zip(self.ranges, gradients):
+        for (first, count), g in zip(self.ranges, gradients, strict=True):
             self._sums.add(self._coordinates(first, count), g)
         self._gradients = []
 

@@ -171,7 +171,8 @@ class SymmetricOperator:
         groups = int(labels.max()) + 1
         rows = self.basis.new_zeros(*self.basis.shape[:-2], groups, self.basis.shape[-1])
         rows.index_add_(-2, labels.to(self.basis.device), self.basis)
-        return SymmetricOperator(rows, self.core, self.variance).to_dense(stderr)
+        sums = SymmetricOperator(rows, self.core, self.variance)
+        return sums.to_dense(stderr=True) if stderr else sums.to_dense()
 
     def _coordinates(self, u: Tensor) -> Tensor:
         """Return ``basis^T u`` as a row: ``(..., 1, r)``."""
@@ -184,8 +185,8 @@ class SymmetricOperator:
     def _form_variance(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the variance of ``x_i^T core y_i`` for rows ``x, y (..., P, r)``: ``(..., P)``.
 
-        An entry off the diagonal stands in the form twice, weighted ``(x_k y_l + x_l y_k) / 2``, but
-        is one random number.
+        An entry off the diagonal stands in the form twice, weighted ``(x_k y_l + x_l y_k) / 2``,
+        but is one random number.
         """
         both = ((x.square() @ self.variance) * y.square()).sum(-1)
         xy = x * y

@@ -113,7 +113,8 @@ class ValueQuery:
             self._index = target_index(self._target, self._n_rows, out.shape[1:]).to(out.device)
         index = self._index[rows.to(out.device)]
         with torch.set_grad_enabled(x.requires_grad):
-            return out[(torch.arange(len(x), device=out.device), *index.unbind(1))]
+            where = (torch.arange(len(x), device=out.device), *index.unbind(1))
+            return out[where]
 
 
 class GradientQuery(ValueQuery):
@@ -177,12 +178,16 @@ def target_index(target: Any, n_rows: int, outputs: torch.Size) -> Tensor:
     if len(entries) == 1:
         entries = entries * n_rows
     if len(entries) != n_rows:
-        raise ValueError(f"target must have one entry for each of {n_rows} rows, got {len(entries)}")
+        raise ValueError(
+            f"target must have one entry for each of {n_rows} rows, got {len(entries)}"
+        )
     rows = [entry if isinstance(entry, tuple) else (entry,) for entry in entries]
     for row in rows:
         if any(not isinstance(i, int) or isinstance(i, bool) for i in row):
             raise TypeError(f"target must be an int or a tuple of ints, got {row!r}")
-        if len(row) != len(outputs) or any(not 0 <= i < c for i, c in zip(row, outputs)):
+        if len(row) != len(outputs) or any(
+            not 0 <= i < c for i, c in zip(row, outputs, strict=True)
+        ):
             raise ValueError(
                 f"target {row if len(row) > 1 else row[0]} does not name an output of shape "
                 f"{tuple(outputs)}"

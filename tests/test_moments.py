@@ -48,7 +48,8 @@ def check_scatter(moments: Moments, n: int, rtol: float = 1e-9) -> None:
 
 def test_few_samples_are_kept():
     moments = accumulated([(0, 4), (4, 5)])
-    assert moments.keeps_samples and moments.n == 9
+    assert moments.keeps_samples
+    assert moments.n == 9
     z, g = moments.samples()
     torch.testing.assert_close(z, coordinates(0, 9))
     torch.testing.assert_close(g, gradients(0, 9))

@@ -77,7 +77,9 @@ def test_standard_errors_match_simulated_cores(h):
     labels = torch.tensor([0, 0, 1, 1, 1, 2, 2])
     torch.testing.assert_close(row.to_dense(stderr=True)[1], many.to_dense().std(0), **close)
     torch.testing.assert_close(row.diagonal(stderr=True)[1], many.diagonal().std(0), **close)
-    torch.testing.assert_close(row.group(labels, stderr=True)[1], many.group(labels).std(0), **close)
+    torch.testing.assert_close(
+        row.group(labels, stderr=True)[1], many.group(labels).std(0), **close
+    )
     for y in (None, v):
         found = row.quadratic_form(u, y, stderr=True)[1]
         torch.testing.assert_close(found, many.quadratic_form(u, y).std(0), **close)

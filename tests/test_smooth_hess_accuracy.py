@@ -39,7 +39,7 @@ def compare(result: hessx.SmoothHess, truth: Tensor) -> tuple[float, float]:
 
 
 def medians(pairs: list[tuple[float, float]]) -> tuple[float, float]:
-    errors, ratios = zip(*pairs)
+    errors, ratios = zip(*pairs, strict=True)
     return statistics.median(errors), statistics.median(ratios)
 
 
@@ -48,8 +48,7 @@ def test_error_at_800_gradients(net, x0, sigma, bound):
     target = target_of(net, x0)
     gradient, truth = smooth_taylor(net, target, x0[0], sigma**2 * torch.eye(784))
     results = [
-        hessx.smooth_hess(net, x0, target, sigma=sigma, n_samples=800, seed=seed)
-        for seed in SEEDS
+        hessx.smooth_hess(net, x0, target, sigma=sigma, n_samples=800, seed=seed) for seed in SEEDS
     ]
     error, ratio = medians([compare(result, truth) for result in results])
     assert error <= bound
@@ -158,7 +157,14 @@ def test_other_estimators_know_their_error(net, x0, estimator, n):
     truth = s.double().mT @ hessian @ s.double()
     results = [
         hessx.smooth_hess(
-            net, x0, target, sigma=0.3, features=SEGMENTS, estimator=estimator, n_samples=n, seed=seed
+            net,
+            x0,
+            target,
+            sigma=0.3,
+            features=SEGMENTS,
+            estimator=estimator,
+            n_samples=n,
+            seed=seed,
         )
         for seed in SEEDS
     ]
@@ -245,7 +251,8 @@ def test_rtol_is_met_on_average(net, x0):
     errors = []
     for seed in SEEDS:
         result = hessx.smooth_hess(net, x0, target, sigma=0.1, rtol=0.15, seed=seed)
-        assert result.converged.all() and result.relative_error <= 0.15
+        assert result.converged.all()
+        assert result.relative_error <= 0.15
         assert 128 <= result.n_samples.item() < 2048
         errors.append(compare(result, truth)[0])
     assert statistics.mean(errors) <= 0.165
@@ -281,11 +288,11 @@ def test_256_gradients_predict_as_well_as_many_reflected_ones():
     result = hessx.smooth_hess(net, x, target, sigma=sigma, n_samples=256)
     reflected = [
         reflected_smooth_hess(lambda z, c=c: net(z)[:, c], row, sigma, 20_000)
-        for row, c in zip(x, target.tolist())
+        for row, c in zip(x, target.tolist(), strict=True)
     ]
     score = {"radius": radius, "n_samples": 4000}
     ours = hessx.perturbation_mse(net, x, target, result.gradient, result, **score)
-    gradient, hessian = (torch.stack(parts) for parts in zip(*reflected))
+    gradient, hessian = (torch.stack(parts) for parts in zip(*reflected, strict=True))
     theirs = hessx.perturbation_mse(net, x, target, gradient, hessian, **score)
     first_order = hessx.perturbation_mse(net, x, target, result.gradient, **score)
     assert ours.mean() <= 1.05 * theirs.mean()

@@ -83,6 +83,7 @@ class SmoothHess(SymmetricOperator):
                     self.eigenvalues[:, 0].tolist(),
                     self.relative_error.tolist(),
                     self.n_samples.tolist(),
+                    strict=True,
                 )
             )
         )
@@ -170,7 +171,8 @@ def smooth_hess(
 
     Example:
         >>> import torch, hessx
-        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+        >>> from torch.nn import Linear, ReLU, Sequential
+        >>> net = Sequential(Linear(3, 16), ReLU(), Linear(16, 2))
         >>> H = hessx.smooth_hess(net, torch.zeros(1, 3), target=0, sigma=0.5, n_samples=512)
         >>> H.to_dense().shape, H.gradient.shape
         (torch.Size([1, 3, 3]), torch.Size([1, 3]))
@@ -291,9 +293,7 @@ def _accumulation_dtype(inputs: Tensor) -> torch.dtype:
     return torch.float64 if inputs.dtype == torch.float64 else torch.float32
 
 
-def _rows_at_once(
-    inputs: Tensor, dim: int, n_samples: int, query: GradientQuery, run: Run
-) -> int:
+def _rows_at_once(inputs: Tensor, dim: int, n_samples: int, query: GradientQuery, run: Run) -> int:
     """Return how many rows' moments and estimates fit in the half that queries leave."""
     size = inputs.element_size() if inputs.dtype == torch.float64 else 4
     kept = min(n_samples, max(dim, KEPT_SAMPLES))
@@ -452,7 +452,7 @@ def _estimates(
                 n,
                 converged[done],
             )
-        if done.all():
+        if rtol is None or done.all():
             return
         due, error, look = due[~done], error[~done], look[~done]
         sampler.select((~done).nonzero().squeeze(1))

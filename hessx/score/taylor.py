@@ -121,7 +121,7 @@ def _points(
     device: torch.device,
 ) -> Tensor:
     """Return the numbered points in the ball, ``(count, d)``."""
-    where = {"seed": seed, "first_sample": first, "dtype": dtype, "device": device}
+    where: dict[str, Any] = {"seed": seed, "first_sample": first, "dtype": dtype, "device": device}
     direction = ops.normal(count, d, stream=_POINTS, **where)
     share = ops.uniform(count, 1, stream=_RADII, **where)
     if law == "ball":

@@ -159,7 +159,7 @@ class _ScatterView:
     """Second moments in a basis, for more samples than are kept.
 
     Fourth moments are those of a Gaussian with these second moments (Isserlis), and
-    :meth:`kurtosis` measures on the head of the samples how far the variance that they give is off.
+    :meth:`kurtosis` measures on the head of the samples how far the variance from them is off.
     """
 
     def __init__(self, s: Scatter, estimator: str):
@@ -185,7 +185,7 @@ class _ScatterView:
         return self._second.residual(linear).products(self.n)
 
     def kurtosis(self, p: Tensor, linear: Tensor | None = None) -> Tensor:
-        """Return ``(B, 1, 1)``, sampled over Gaussian energy of one sample's noise for weights p."""
+        """Return ``(B, 1, 1)``: sampled over Gaussian energy of the noise, for weights p."""
         u, w, count = self._head_u, self._head_w, self._head_u.shape[1]
         if linear is not None:
             w = w - u @ linear

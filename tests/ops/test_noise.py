@@ -43,7 +43,8 @@ def test_uniform_is_the_known_philox_words(cpu_backend):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("m", [1, 3, 4, 5, 63, 64, 65, 128, 130])
 def test_values_match_the_reference(cpu_backend, m, dtype):
-    place = dict(seed=2**62 + 12345, first_sample=2**40 + 2**32 - 7, stream=FULL, dtype=dtype)
+    far = 2**40 + 2**32 - 7
+    place = {"seed": 2**62 + 12345, "first_sample": far, "stream": FULL, "dtype": dtype}
     drawn_uniform, drawn_normal = uniform(19, m, **place), normal(19, m, **place)
     with hessx.backend("reference"):
         torch.testing.assert_close(drawn_uniform, uniform(19, m, **place), rtol=0, atol=0)
@@ -73,9 +74,9 @@ def test_distribution(cpu_backend, law, dtype):
     assert scipy.stats.kstest(drawn, "norm" if law is normal else "uniform").pvalue > 1e-3
 
 
-@pytest.mark.parametrize("change", [dict(seed=8), dict(stream=1), dict(first_sample=1000)])
+@pytest.mark.parametrize("change", [{"seed": 8}, {"stream": 1}, {"first_sample": 1000}])
 def test_seeds_streams_and_samples_are_independent(cpu_backend, change):
-    place = dict(seed=7, stream=0, first_sample=0)
+    place = {"seed": 7, "stream": 0, "first_sample": 0}
     a = normal(1000, 100, **place).flatten()
     b = normal(1000, 100, **(place | change)).flatten()
     # The correlation of 100,000 independent pairs has a standard deviation of 0.0032.
@@ -143,18 +144,18 @@ def test_uniform_stays_below_one(cpu_backend, dtype):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (dict(n=-1), ValueError, "n must be in"),
-        (dict(m=-1), ValueError, "m must be in"),
-        (dict(seed=-1), ValueError, "seed must be in"),
-        (dict(seed=2**63), ValueError, "seed must be in"),
-        (dict(seed=1.0), TypeError, "seed must be an integer, got float"),
-        (dict(seed=True), TypeError, "seed must be an integer, got bool"),
-        (dict(stream=2**32), ValueError, "stream must be in"),
-        (dict(first_sample=2**63 - 1), ValueError, "first_sample must be in"),
-        (dict(dtype=torch.int32), TypeError, "dtype must be one of"),
+        ({"n": -1}, ValueError, "n must be in"),
+        ({"m": -1}, ValueError, "m must be in"),
+        ({"seed": -1}, ValueError, "seed must be in"),
+        ({"seed": 2**63}, ValueError, "seed must be in"),
+        ({"seed": 1.0}, TypeError, "seed must be an integer, got float"),
+        ({"seed": True}, TypeError, "seed must be an integer, got bool"),
+        ({"stream": 2**32}, ValueError, "stream must be in"),
+        ({"first_sample": 2**63 - 1}, ValueError, "first_sample must be in"),
+        ({"dtype": torch.int32}, TypeError, "dtype must be one of"),
     ],
 )
 @pytest.mark.parametrize("law", LAWS)
 def test_wrong_arguments(law, change, error, message):
     with pytest.raises(error, match=message):
-        law(**(dict(n=2, m=3, seed=0) | change))
+        law(**({"n": 2, "m": 3, "seed": 0} | change))

@@ -20,7 +20,7 @@ def reflected_smooth_hess(
     batch: int = 1000,
     seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Return ``(SmoothGrad (d,), SmoothHess (d, d))`` at ``x0 (d,)`` from ``n_gradients`` gradients.
+    """Return ``(SmoothGrad (d,), SmoothHess (d, d))`` at ``x0 (d,)``.
 
     Args:
         f: From ``(N, d)`` to ``(N,)``.
