@@ -39,6 +39,10 @@ class SymmetricOperator:
             raise TypeError("a single operator has no rows: index what to_dense() returns")
         return SymmetricOperator(self.basis[row], self.core[row], self.variance[row])
 
+    def rows(self, index: Tensor) -> SymmetricOperator:
+        """Return the operators of some rows of the batch, still batched."""
+        return SymmetricOperator(self.basis[index], self.core[index], self.variance[index])
+
     @overload
     def __matmul__(self, other: Tensor) -> Tensor: ...
 
@@ -70,7 +74,7 @@ class SymmetricOperator:
         of the variances of all entries. ``inf`` when noise explains the whole estimate, ``nan``
         when both are 0: nothing was seen that could be wrong.
         """
-        gram = self.basis.mT.double() @ self.basis.double()
+        gram = (self.basis.mT @ self.basis).double()
         core, variance = self.core.double(), self.variance.double()
         product = gram @ core
         energy = (product * product.mT).sum((-1, -2))

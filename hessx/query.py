@@ -207,14 +207,14 @@ class _Saved:
 
 @contextmanager
 def _count_saved() -> Iterator[_Saved]:
-    """Count the bytes that autograd saves inside, parameters left out (they do not scale)."""
+    """Count the bytes that autograd saves inside, without parameters: they do not scale."""
     saved = _Saved()
     seen: set[int] = set()
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        is_parameter = tensor.is_leaf and isinstance(tensor, nn.Parameter)
-        if not is_parameter and storage.data_ptr() not in seen:
+        owner = tensor if tensor._base is None else tensor._base
+        if not isinstance(owner, nn.Parameter) and storage.data_ptr() not in seen:
             seen.add(storage.data_ptr())
             saved.bytes += storage.nbytes()
         return tensor

@@ -309,6 +309,18 @@ def _rows_at_once(inputs: Tensor, dim: int, n_samples: int, query: GradientQuery
     return max(1, memory // row)
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Finished rows of the batch."""
+
+    rows: Tensor
+    operator: SymmetricOperator
+    mean_gradient: Tensor
+    mean_shift: Tensor
+    n_samples: int
+    converged: Tensor
+
+
 class _Sampler:
     """Draws, queries and accumulates for some rows of the batch; all share their draws."""
 
@@ -335,10 +347,6 @@ class _Sampler:
     def n_gradients(self) -> int:
         return self.moments.n * len(self._signs)
 
-    @property
-    def mean_gradient(self) -> Tensor:
-        return self._total / self.n_gradients
-
     def extend(self, n_gradients: int) -> None:
         """Append draws until each row has ``n_gradients`` gradients."""
         stop = n_gradients // len(self._signs)
@@ -357,11 +365,23 @@ class _Sampler:
         shift = estimate.mean_shift * (len(self._signs) == 1)
         return operator, shift.to(torch.float64)
 
-    def select(self, index: Tensor) -> None:
+    def finished(
+        self,
+        operator: SymmetricOperator,
+        shift: Tensor,
+        converged: Tensor,
+        done: Tensor | slice = slice(None),
+    ) -> _Part:
+        """Return the rows that are done with their estimate."""
+        n = self.n_gradients
+        mean = self._total[done] / n
+        return _Part(self.rows[done], operator, mean, shift, n, converged)
+
+    def select(self, mask: Tensor) -> None:
         """Go on with these rows only."""
-        self.rows = self.rows[index]
-        self._total = self._total[index]
-        self.moments.select(index)
+        self.rows = self.rows[mask]
+        self._total = self._total[mask]
+        self.moments.select(mask)
 
     def _block(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         n_rows, dim = len(self.rows), self._law.dim
@@ -410,18 +430,6 @@ def _check_gradient(total: Tensor, rows: Tensor) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Finished rows of the batch."""
-
-    rows: Tensor
-    operator: SymmetricOperator
-    mean_gradient: Tensor
-    mean_shift: Tensor
-    n_samples: int
-    converged: Tensor
-
-
 def _estimates(
     sampler: _Sampler, schedule: list[int], rtol: float | None, estimator: str
 ) -> Iterator[_Part]:
@@ -433,29 +441,21 @@ def _estimates(
     due = torch.full((len(sampler.rows),), schedule[0], device=sampler.rows.device)
     for n in schedule:
         sampler.extend(n)
-        last = n == schedule[-1]
-        look = (due <= n) | last
+        look = (due <= n) | (n == schedule[-1])
         if not look.any():
             continue
         operator, shift = sampler.solve(estimator)
+        if rtol is None:
+            yield sampler.finished(operator, shift, torch.ones_like(look))
+            return
         error = operator.relative_error
-        converged = torch.ones_like(look) if rtol is None else error <= rtol
-        done = look & (converged | last)
+        done = look & ((error <= rtol) | (n == schedule[-1]))
         if done.any():
-            yield _Part(
-                sampler.rows[done],
-                SymmetricOperator(
-                    operator.basis[done], operator.core[done], operator.variance[done]
-                ),
-                sampler.mean_gradient[done],
-                shift[done],
-                n,
-                converged[done],
-            )
-        if rtol is None or done.all():
+            yield sampler.finished(operator.rows(done), shift[done], error[done] <= rtol, done)
+        if done.all():
             return
         due, error, look = due[~done], error[~done], look[~done]
-        sampler.select((~done).nonzero().squeeze(1))
+        sampler.select(~done)
         growth = (1.05 * (error / rtol).square()).nan_to_num(nan=4.0, posinf=4.0).clamp(1.2, 4.0)
         due = torch.where(look, (n * growth).long(), due)
 

@@ -255,7 +255,7 @@ def _generalised(view: _SampleView | _ScatterView, sigma: float) -> Estimate:
     residual, variance = _combine(products, weights, view, sigma)
     fitted = (shrink * pilot_weights).sum(1)
     inflation = view.n / (view.n - 1 - fitted).clamp(min=view.n / 4)
-    variance = variance * (weights * inflation[:, None, :] + weights.mT * inflation[:, :, None])
+    variance = variance * torch.lerp(inflation[:, :, None], inflation[:, None, :], weights)
     variance = variance * view.kurtosis(weights, linear)
     shift = -(view.basis.double() @ (linear @ view.mean_u.double()[..., None])).squeeze(-1)
     core = linear / sigma + residual
@@ -290,7 +290,7 @@ def _combine(
 def _second_moment(products: _Products, p: Tensor) -> Tensor:
     """Sum over samples of ``(p_kl u_k w_l + p_lk u_l w_k)^2``."""
     q = p.square() * products.square
-    return q + q.mT + 2 * p * p.mT * products.cross
+    return q + q.mT + 2 * p * (1 - p) * products.cross
 
 
 def _precision_weights(w2: Tensor) -> Tensor:
