@@ -11,8 +11,8 @@ moments are from those of a Gaussian.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,6 +47,18 @@ class Scatter:
     gg: Tensor
     head_z: Tensor
     head_g: Tensor
+
+    def split(self) -> Iterator[Scatter]:
+        """Yield the rows one by one."""
+        for row in range(len(self.mean_g)):
+            part = slice(row, row + 1)
+            yield replace(
+                self,
+                mean_g=self.mean_g[part],
+                zg=self.zg[part],
+                gg=self.gg[part],
+                head_g=self.head_g[part],
+            )
 
 
 class Moments:

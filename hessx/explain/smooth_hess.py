@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,20 +13,20 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from hessx import covariance as covariances
+from hessx.explain.sampling import (
+    Part,
+    Sampler,
+    accumulation_dtype,
+    estimate_rows,
+    rows_in_memory,
+    sample_counts,
+)
 from hessx.features import Features, Identity
-from hessx.moments import KEPT_SAMPLES, Moments
 from hessx.operators import SymmetricOperator
 from hessx.perturb import SAMPLINGS, FeatureNoise, InputNoise, Noise, NormalDraws
 from hessx.query import GradientQuery
 from hessx.run import Run, check_choice, check_inputs, check_int
-from hessx.solve.symmetrize import ESTIMATORS, symmetrize
-
-DEFAULT_SAMPLES = 256
-DEFAULT_SAMPLE_CAP = 12_800
-# Draws are added in blocks that begin at multiples of this, whatever the batch sizes, so that
-# sums are rounded in the same places.
-_BLOCK = 256
-_FIRST_CHECK = 128
+from hessx.solve.symmetrize import ESTIMATORS
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,17 +183,17 @@ def smooth_hess(
     check_choice("noise", noise, ("features", "input"))
     check_choice("estimator", estimator, ESTIMATORS)
     check_choice("sampling", sampling, SAMPLINGS)
-    schedule = _schedule(n_samples, rtol, sampling)
+    counts = sample_counts(n_samples, rtol, sampling)
     with torch.inference_mode(False), torch.no_grad():
         law = _noise(inputs, sigma, covariance, features, noise, sampling, seed)
         query = GradientQuery(forward_func, inputs, target, run)
-        rows = _rows_at_once(inputs, law.dim, schedule[-1], query, run)
+        rows = rows_in_memory(inputs, law.dim, counts[-1], query, run)
         parts = []
-        with run.progress(len(inputs) * schedule[-1], "smooth_hess") as progress:
+        with run.progress(len(inputs) * counts[-1], "smooth_hess") as progress:
             for start in range(0, len(inputs), rows):
                 index = torch.arange(start, min(start + rows, len(inputs)), device=inputs.device)
-                sampler = _Sampler(inputs, index, law, query, sampling == "antithetic", progress)
-                parts += list(_estimates(sampler, schedule, rtol, estimator))
+                sampler = Sampler(inputs, index, law, query, sampling == "antithetic", progress)
+                parts += list(estimate_rows(sampler, counts, rtol, estimator))
         return _assemble(parts, query, law, estimator, started)
 
 
@@ -221,23 +221,6 @@ def sigma_for_radius(radius: float, d: int) -> float:
     return radius / math.sqrt(d)
 
 
-def _schedule(n_samples: int | None, rtol: float | None, sampling: str) -> list[int]:
-    """Return the numbers of gradients at which rows may stop, the last one the cap."""
-    if n_samples is None:
-        n_samples = DEFAULT_SAMPLES if rtol is None else DEFAULT_SAMPLE_CAP
-    pair = 2 if sampling == "antithetic" else 1
-    check_int("n_samples", n_samples, 2 * pair)
-    if n_samples % pair:
-        raise ValueError(f'n_samples must be even for sampling="antithetic", got {n_samples}')
-    if rtol is None:
-        return [n_samples]
-    if not (isinstance(rtol, (int, float)) and 0 < rtol < math.inf):
-        raise ValueError(f"rtol must be > 0 and finite, got {rtol!r}")
-    # 128, 192, 256, 384, 512, ...: one list for all rows, so that a row stops where it would alone.
-    points = [_FIRST_CHECK * 2**j * step // 2 for j in range(40) for step in (2, 3)]
-    return [*(p for p in points if p < n_samples), n_samples]
-
-
 def _noise(
     inputs: Tensor,
     sigma: float | Tensor,
@@ -249,7 +232,7 @@ def _noise(
 ) -> Noise:
     mapping = (features or Identity()).bind(inputs.shape[1:])
     number, scale = _check_sigma(sigma, mapping.n_features)
-    dtype = _accumulation_dtype(inputs)
+    dtype = accumulation_dtype(inputs)
 
     def draws(dim: int) -> NormalDraws:
         return NormalDraws(dim, seed, sampling, dtype, inputs.device)
@@ -289,179 +272,8 @@ def _check_sigma(sigma: float | Tensor, n_features: int) -> tuple[float, Tensor 
     return largest, value / largest
 
 
-def _accumulation_dtype(inputs: Tensor) -> torch.dtype:
-    return torch.float64 if inputs.dtype == torch.float64 else torch.float32
-
-
-def _rows_at_once(inputs: Tensor, dim: int, n_samples: int, query: GradientQuery, run: Run) -> int:
-    """Return how many rows' moments and estimates fit in the half that queries leave."""
-    size = inputs.element_size() if inputs.dtype == torch.float64 else 4
-    kept = min(n_samples, max(dim, KEPT_SAMPLES))
-    rank = min(n_samples, dim)
-    # Gradients as they arrive, joined, centred and in the basis; small matrices in float64.
-    row = 6 * kept * dim * size + 24 * rank * rank * 8
-    memory = run.memory(inputs.device) // 2
-    if row > memory and run.memory_limit is not None:
-        raise ValueError(
-            f"memory_limit must be at least {2 * row} bytes for {n_samples} samples in {dim} "
-            f"dimensions, got {run.memory_limit}"
-        )
-    return max(1, memory // row)
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Finished rows of the batch."""
-
-    rows: Tensor
-    operator: SymmetricOperator
-    mean_gradient: Tensor
-    mean_shift: Tensor
-    n_samples: int
-    converged: Tensor
-
-
-class _Sampler:
-    """Draws, queries and accumulates for some rows of the batch; all share their draws."""
-
-    def __init__(
-        self,
-        inputs: Tensor,
-        rows: Tensor,
-        law: Noise,
-        query: GradientQuery,
-        antithetic: bool,
-        progress: Any,
-    ):
-        self.rows = rows
-        self.moments = Moments(law.coordinates, law.dim)
-        self._inputs, self._law, self._query = inputs, law, query
-        self._signs = (1.0, -1.0) if antithetic else (1.0,)
-        self._progress = progress
-        self._dtype = _accumulation_dtype(inputs)
-        self._total = torch.zeros(
-            len(rows), *inputs.shape[1:], dtype=torch.float64, device=inputs.device
-        )
-
-    @property
-    def n_gradients(self) -> int:
-        return self.moments.n * len(self._signs)
-
-    def extend(self, n_gradients: int) -> None:
-        """Append draws until each row has ``n_gradients`` gradients."""
-        stop = n_gradients // len(self._signs)
-        while (first := self.moments.n) < stop:
-            count = min(stop, first - first % _BLOCK + _BLOCK) - first
-            self.moments.add(first, *self._block(first, count))
-
-    def solve(self, estimator: str) -> tuple[SymmetricOperator, Tensor]:
-        """Return the estimate in features, and the correction of the mean gradient in ``z``."""
-        estimate = symmetrize(self.moments, self._law.sigma, estimator)
-        basis = self._law.expand(estimate.basis.mT).mT.to(self._dtype)
-        operator = SymmetricOperator(
-            basis, estimate.core.to(self._dtype), estimate.variance.to(self._dtype)
-        )
-        # The draws of antithetic pairs have mean 0: their mean gradient needs no correction.
-        shift = estimate.mean_shift * (len(self._signs) == 1)
-        return operator, shift.to(torch.float64)
-
-    def finished(
-        self,
-        operator: SymmetricOperator,
-        shift: Tensor,
-        converged: Tensor,
-        done: Tensor | slice = slice(None),
-    ) -> _Part:
-        """Return the rows that are done with their estimate."""
-        n = self.n_gradients
-        mean = self._total[done] / n
-        return _Part(self.rows[done], operator, mean, shift, n, converged)
-
-    def select(self, mask: Tensor) -> None:
-        """Go on with these rows only."""
-        self.rows = self.rows[mask]
-        self._total = self._total[mask]
-        self.moments.select(mask)
-
-    def _block(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        n_rows, dim = len(self.rows), self._law.dim
-        device = self._inputs.device
-        z = torch.empty(count, dim, dtype=self._dtype, device=device)
-        g = torch.empty(n_rows, count, dim, dtype=self._dtype, device=device)
-        draws_at_once = min(count, self._query.examples_per_batch)
-        rows_at_once = self._query.examples_per_batch // draws_at_once
-        for d in range(0, count, draws_at_once):
-            taken = min(draws_at_once, count - d)
-            z[d : d + taken], displacement = self._law.draw(first + d, taken)
-            for r in range(0, n_rows, rows_at_once):
-                part = slice(r, min(r + rows_at_once, n_rows))
-                g[part, d : d + taken] = self._gradients(part, displacement)
-        return z, g
-
-    def _gradients(self, part: slice, displacement: Tensor) -> Tensor:
-        """Query some rows at some displacements: ``(rows, count, dim)``.
-
-        For antithetic pairs that is the odd part ``(g(delta) - g(-delta)) / 2``: the even part
-        cancels in ``E[z g^T]`` and counts for the mean gradient alone.
-        """
-        rows = self.rows[part]
-        shape = (len(rows), len(displacement), *self._inputs.shape[1:])
-        owner = rows.repeat_interleave(len(displacement))
-        odd = None
-        for sign in self._signs:
-            x = self._inputs[rows][:, None] + sign * displacement
-            x = x.to(self._inputs.dtype).reshape(-1, *shape[2:])
-            gradient = self._query.gradient(x, owner).reshape(shape).to(self._dtype)
-            total = gradient.sum(1, dtype=torch.float64)
-            _check_gradient(total, rows)
-            self._total[part] += total
-            pulled = self._law.pull(gradient)
-            odd = pulled if odd is None else (odd - pulled) / 2
-            self._progress.update(len(x))
-        assert odd is not None
-        return odd
-
-
-def _check_gradient(total: Tensor, rows: Tensor) -> None:
-    bad = ~total.isfinite().flatten(1).all(1)
-    if bad.any():
-        raise ValueError(
-            f"the gradient of forward_func is not finite for input row {int(rows[bad][0])}"
-        )
-
-
-def _estimates(
-    sampler: _Sampler, schedule: list[int], rtol: float | None, estimator: str
-) -> Iterator[_Part]:
-    """Sample until every row is done; yield rows as they stop.
-
-    A row is looked at where its last error predicts it will have reached ``rtol``, between 1.2 and
-    4 times the samples it had.
-    """
-    due = torch.full((len(sampler.rows),), schedule[0], device=sampler.rows.device)
-    for n in schedule:
-        sampler.extend(n)
-        look = (due <= n) | (n == schedule[-1])
-        if not look.any():
-            continue
-        operator, shift = sampler.solve(estimator)
-        if rtol is None:
-            yield sampler.finished(operator, shift, torch.ones_like(look))
-            return
-        error = operator.relative_error
-        done = look & ((error <= rtol) | (n == schedule[-1]))
-        if done.any():
-            yield sampler.finished(operator.rows(done), shift[done], error[done] <= rtol, done)
-        if done.all():
-            return
-        due, error, look = due[~done], error[~done], look[~done]
-        sampler.select(~done)
-        growth = (1.05 * (error / rtol).square()).nan_to_num(nan=4.0, posinf=4.0).clamp(1.2, 4.0)
-        due = torch.where(look, (n * growth).long(), due)
-
-
 def _assemble(
-    parts: list[_Part], query: GradientQuery, law: Noise, estimator: str, started: float
+    parts: list[Part], query: GradientQuery, law: Noise, estimator: str, started: float
 ) -> SmoothHess:
     order = torch.cat([part.rows for part in parts]).argsort()
     widest = max(part.operator.basis.shape[2] for part in parts)

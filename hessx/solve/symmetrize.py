@@ -16,6 +16,7 @@ have less spread and the same expectation is added back. docs/numerics.md derive
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -63,11 +64,24 @@ def symmetrize(moments: Moments, sigma: float, estimator: str) -> Estimate:
             averaged with its transpose) or ``"stein"`` (Eq. (8) of the paper as printed: means not
             subtracted).
     """
+    solve = _generalised if estimator == "gls" else _averaged
+    parts = [solve(view, sigma) for view in _views(moments, estimator)]
+    if len(parts) == 1:
+        return parts[0]
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return Estimate(*(torch.cat(column) for column in columns))
+
+
+def _views(moments: Moments, estimator: str) -> Iterator[_SampleView | _ScatterView]:
+    """Yield the rows: all at once on a GPU; one by one on a CPU, where a row fits in its cache."""
     if moments.keeps_samples:
-        view: _SampleView | _ScatterView = _SampleView.of(*moments.samples(), estimator)
-    else:
-        view = _ScatterView(moments.scatter(), estimator)
-    return _generalised(view, sigma) if estimator == "gls" else _averaged(view, sigma)
+        z, gradients = moments.samples()
+        for g in gradients.split(1) if gradients.is_cpu else [gradients]:
+            yield _SampleView.of(z, g, estimator)
+        return
+    scatter = moments.scatter()
+    for part in scatter.split() if scatter.gg.is_cpu else [scatter]:
+        yield _ScatterView(part, estimator)
 
 
 @dataclass(frozen=True)

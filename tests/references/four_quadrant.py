@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-WIDTH = 256
+WIDTH = 192
 FIT = 3e-4
 ITERATIONS = 40_000
 DECAYS = (5_000, 10_000, 20_000)
@@ -45,13 +45,14 @@ def four_quadrant() -> tuple[Tensor, Tensor]:
 
 @cache
 def memorising_net() -> Fit:
-    """Train a 2-256-256-256-256-256-1 ReLU net as appendix E.1 says, until the fit is reached.
+    """Train a 2-192-192-192-192-192-1 ReLU net as appendix E.1 says, until the fit is reached.
 
     RMSProp, batches of 128, learning rate 1e-3 times .1 after 5,000, 10,000 and 20,000
     iterations, at most 40,000 of them. Training stops at the first multiple of 1,000 where the
-    mean squared error over the whole grid is at most 3e-4. The paper states neither the width nor
-    the initialisation: weights start from He's normal law, since from torch's default the same
-    schedule needs about twice the iterations.
+    mean squared error over the whole grid is at most 3e-4 (about 14,000). The paper states neither
+    the width nor the initialisation. Weights start from He's normal law: with torch's default the
+    same schedule stayed at 5.8e-4 at width 128 and took 21,000 iterations at width 256, where He's
+    took 12,000.
 
     Raises:
         RuntimeError: If the fit is not reached.
@@ -75,7 +76,7 @@ def memorising_net() -> Fit:
 
 def _he_net(widths: tuple[int, ...]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(widths[:-1], widths[1:]):
+    for fan_in, fan_out in itertools.pairwise(widths):
         layer = nn.Linear(fan_in, fan_out)
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         layers += [layer, nn.ReLU()]
