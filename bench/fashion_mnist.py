@@ -15,6 +15,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,46 +49,44 @@ def main() -> None:
 
 
 def compare(net: nn.Sequential, x: Tensor, target: Tensor, radius: float, n_reflected: int) -> None:
-    """Print P_MSE and times at one radius."""
+    """Print P_MSE, averaged over the images, and median times at one radius."""
     sigma = hessx.sigma_for_radius(radius, 784)
-    scores: dict[str, Tensor] = {}
-    seconds: dict[str, float] = {}
+    scores: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {}
+    for row in range(len(x)):
+        x0, c = x[row : row + 1], int(target[row])
 
-    def score(gradient: Tensor, hessian: Tensor | None) -> Tensor:
-        return hessx.perturbation_mse(net, x, target, gradient, hessian, radius=radius)
+        def model(z: Tensor, c: int = c) -> Tensor:
+            return net(z)[:, c]
 
-    reflected, times = [], []
-    for row, c in zip(x, target.tolist(), strict=True):
+        def score(gradient: Tensor, hessian: Any, x0: Tensor = x0, c: int = c) -> float:
+            return hessx.perturbation_mse(net, x0, c, gradient, hessian, radius=radius).item()
+
         start = time.perf_counter()
-        reflected.append(
-            reflected_smooth_hess(lambda z, c=c: net(z)[:, c], row, sigma, n_reflected)
-        )
-        times.append(time.perf_counter() - start)
-    seconds["reflected"] = statistics.median(times)
-    gradient, hessian = (torch.stack(parts) for parts in zip(*reflected, strict=True))
-    scores["reflected"] = score(gradient, hessian)
-    scores["SmoothGrad alone"] = score(gradient, None)
-    for n in (256, 784):
-        times = []
-        for row in range(len(x)):
+        gradient, hessian = reflected_smooth_hess(model, x0[0], sigma, n_reflected, seed=row)
+        times.setdefault("reflected", []).append(time.perf_counter() - start)
+        scores.setdefault("reflected", []).append(score(gradient[None], hessian[None]))
+        for n in (256, 784):
             start = time.perf_counter()
-            hessx.smooth_hess(net, x[row : row + 1], int(target[row]), sigma=sigma, n_samples=n)
-            times.append(time.perf_counter() - start)
-        seconds[f"gls {n}"] = statistics.median(times)
-        start = time.perf_counter()
-        result = hessx.smooth_hess(net, x, target, sigma=sigma, n_samples=n)
-        batched = (time.perf_counter() - start) / len(x)
-        scores[f"gls {n}"] = score(result.gradient, result)
-        print(
-            f"radius {radius}: gls {n}: relative error {result.relative_error.median():.3f} "
-            f"(reported), {seconds[f'gls {n}'] * 1e3:.1f} ms a point, {batched * 1e3:.1f} in a "
-            f"batch of {len(x)}"
-        )
-    for name, value in scores.items():
-        ratio = (value.mean() / scores["reflected"].mean()).item()
-        clock = f"{seconds[name] * 1e3:8.1f} ms" if name in seconds else " " * 11
-        faster = f"{seconds['reflected'] / seconds[name]:6.0f}x" if name in seconds else ""
-        print(f"  {name:<17} P_MSE {value.mean():.3e}  ratio {ratio:5.2f}  {clock} {faster}")
+            result = hessx.smooth_hess(net, x0, c, sigma=sigma, n_samples=n, seed=row)
+            times.setdefault(f"gls {n}", []).append(time.perf_counter() - start)
+            scores.setdefault(f"gls {n}", []).append(score(result.gradient, result))
+        scores.setdefault("SmoothGrad alone", []).append(score(result.gradient, None))
+    start = time.perf_counter()
+    whole = hessx.smooth_hess(net, x, target, sigma=sigma)
+    batched = (time.perf_counter() - start) / len(x)
+    print(
+        f"radius {radius}: reported relative error at 256 {whole.relative_error.median():.3f}; "
+        f"{batched * 1e3:.1f} ms a point in a batch of {len(x)}"
+    )
+    baseline = statistics.mean(scores["reflected"]), statistics.median(times["reflected"])
+    for name, values in scores.items():
+        mean = statistics.mean(values)
+        line = f"  {name:<17} P_MSE {mean:.3e}  ratio {mean / baseline[0]:5.2f}"
+        if name in times:
+            clock = statistics.median(times[name])
+            line += f"  {clock * 1e3:8.1f} ms a point {baseline[1] / clock:6.0f}x"
+        print(line, flush=True)
 
 
 def trained() -> nn.Sequential:
@@ -110,11 +109,13 @@ def trained() -> nn.Sequential:
 def train(net: nn.Sequential) -> None:
     """Train by SGD: 30 epochs, batches of 128, lr 1e-2 divided by 10 at iterations 4,000 and 8,000.
 
-    Momentum .9: by plain SGD this schedule ends at 76 % on the test set, the paper reports 88 %.
+    With momentum .9 and weight decay 5e-4, which the paper does not mention: they end at 93 % on
+    the training set and 89 % on the test set, the paper reports 93 and 88. By plain SGD the same
+    schedule ends at 76 % on the test set.
     """
     x, y = load("train")
     x, y = x[:50_000], y[:50_000]
-    optimizer = torch.optim.SGD(net.parameters(), lr=1e-2, momentum=0.9)
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-2, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [4000, 8000])
     for epoch in range(30):
         for rows in torch.randperm(len(x)).split(128):

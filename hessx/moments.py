@@ -21,7 +21,8 @@ from torch import Tensor
 from hessx import ops
 
 KEPT_SAMPLES = 4096
-_HEAD = 1024
+# The samples kept beside the sums: what a standard error is measured on, to 3 %.
+HEAD = 1024
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ class _Sums:
         )
 
     def add(self, z: Tensor, g: Tensor) -> None:
-        missing = _HEAD - len(self.head_z)
+        missing = HEAD - len(self.head_z)
         if missing > 0:
             self.head_z = torch.cat([self.head_z, z[:missing]])
             self.head_g = torch.cat([self.head_g, g[:, :missing]], 1)

@@ -9,24 +9,41 @@ from typing import Any, Literal, overload
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from hessx.contributions import Contributions
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SymmetricOperator:
     """``H = basis core basis^T``, batched over any leading dimensions, never formed unasked.
 
-    The entries of ``core`` are treated as uncorrelated (each with its mirror image) with the given
-    variance; standard errors of linear functions of H follow from that.
-
     Attributes:
         basis: ``(..., k, r)``.
         core: ``(..., r, r)``, symmetric.
         variance: ``(..., r, r)``, symmetric: the variance of each entry of ``core``.
+        contributions: What single samples contributed to ``core``: standard errors come from them.
     """
 
     basis: Tensor
     core: Tensor
     variance: Tensor
+    contributions: Contributions
+
+    @classmethod
+    def joined(cls, parts: list[SymmetricOperator]) -> SymmetricOperator:
+        """Return the rows of batches of any ranks as one batch."""
+        rank = max(part.core.shape[-1] for part in parts)
+
+        def padded(x: Tensor, rows: int) -> Tensor:
+            return pad(x, (0, rank - x.shape[-1], 0, rows - x.shape[-2]))
+
+        return SymmetricOperator(
+            torch.cat([padded(part.basis, part.basis.shape[-2]) for part in parts]),
+            torch.cat([padded(part.core, rank) for part in parts]),
+            torch.cat([padded(part.variance, rank) for part in parts]),
+            Contributions.joined([part.contributions for part in parts]),
+        )
 
     @property
     def shape(self) -> torch.Size:
@@ -37,11 +54,16 @@ class SymmetricOperator:
         """Return the operator of one row of the batch, with ``.shape == (k, k)`` and ``@``."""
         if self.basis.dim() == 2:
             raise TypeError("a single operator has no rows: index what to_dense() returns")
-        return SymmetricOperator(self.basis[row], self.core[row], self.variance[row])
+        return self.rows(row)
 
-    def rows(self, index: Tensor) -> SymmetricOperator:
-        """Return the operators of some rows of the batch, still batched."""
-        return SymmetricOperator(self.basis[index], self.core[index], self.variance[index])
+    def rows(self, index: Any) -> SymmetricOperator:
+        """Return the operators of some rows of the batch."""
+        return SymmetricOperator(
+            self.basis[index],
+            self.core[index],
+            self.variance[index],
+            self.contributions.rows(index),
+        )
 
     @overload
     def __matmul__(self, other: Tensor) -> Tensor: ...
@@ -112,7 +134,9 @@ class SymmetricOperator:
     def to_dense(self, stderr: bool = False) -> Any:
         """Return ``H (..., k, k)``; with ``stderr`` also the standard error of each entry."""
         value = self.basis @ self.core @ self.basis.mT
-        return (value, self._entry_variance().sqrt()) if stderr else value
+        if not stderr:
+            return value
+        return value, self.contributions.entry_variance(self.basis).sqrt().to(value)
 
     @overload
     def diagonal(self, stderr: Literal[False] = False) -> Tensor: ...
@@ -123,7 +147,10 @@ class SymmetricOperator:
     def diagonal(self, stderr: bool = False) -> Any:
         """Return ``H_jj (..., k)``; with ``stderr`` also their standard errors."""
         value = ((self.basis @ self.core) * self.basis).sum(-1)
-        return (value, self._form_variance(self.basis, self.basis).sqrt()) if stderr else value
+        if not stderr:
+            return value
+        variance = self.contributions.form_variance(self.basis, self.basis)
+        return value, variance.sqrt().to(value)
 
     @overload
     def quadratic_form(
@@ -151,7 +178,8 @@ class SymmetricOperator:
         value = (x @ self.core @ y.mT).squeeze((-1, -2))
         if not stderr:
             return value
-        return value, self._form_variance(x, y).squeeze(-1).sqrt()
+        variance = self.contributions.form_variance(*torch.broadcast_tensors(x, y))
+        return value, variance.squeeze(-1).sqrt().to(value)
 
     @overload
     def group(self, labels: Tensor, stderr: Literal[False] = False) -> Tensor: ...
@@ -175,7 +203,7 @@ class SymmetricOperator:
         groups = int(labels.max()) + 1
         rows = self.basis.new_zeros(*self.basis.shape[:-2], groups, self.basis.shape[-1])
         rows.index_add_(-2, labels.to(self.basis.device), self.basis)
-        sums = SymmetricOperator(rows, self.core, self.variance)
+        sums = SymmetricOperator(rows, self.core, self.variance, self.contributions)
         return sums.to_dense(stderr=True) if stderr else sums.to_dense()
 
     def _coordinates(self, u: Tensor) -> Tensor:
@@ -185,23 +213,3 @@ class SymmetricOperator:
                 f"vectors must have {self.basis.shape[-2]} entries, got shape {tuple(u.shape)}"
             )
         return u.to(self.basis)[..., None, :] @ self.basis
-
-    def _form_variance(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the variance of ``x_i^T core y_i`` for rows ``x, y (..., P, r)``: ``(..., P)``.
-
-        An entry off the diagonal stands in the form twice, weighted ``(x_k y_l + x_l y_k) / 2``,
-        but is one random number.
-        """
-        both = ((x.square() @ self.variance) * y.square()).sum(-1)
-        xy = x * y
-        crossed = ((xy @ self.variance) * xy).sum(-1)
-        own = (xy.square() * self.variance.diagonal(dim1=-2, dim2=-1)[..., None, :]).sum(-1)
-        return (both + crossed - own).clamp(min=0)
-
-    def _entry_variance(self) -> Tensor:
-        # One row at a time: all pairs at once would take k^2 r numbers.
-        rows = [
-            self._form_variance(self.basis[..., j : j + 1, :], self.basis)
-            for j in range(self.basis.shape[-2])
-        ]
-        return torch.stack(rows, -2)

@@ -7,17 +7,20 @@ import pytest
 import torch
 from scipy.sparse.linalg import aslinearoperator, eigsh
 
+from hessx.contributions import Contributions
 from hessx.operators import SymmetricOperator
 
-ROWS, K, R = 2, 7, 4
+ROWS, K, R, COUNT, N = 2, 7, 4, 50, 80
 
 
 def operator(seed: int = 0, dtype: torch.dtype = torch.float64) -> SymmetricOperator:
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(ROWS, *shape, generator=generator, dtype=dtype)
+
     generator = torch.Generator().manual_seed(seed)
-    basis = torch.randn(ROWS, K, R, generator=generator, dtype=dtype)
-    core = torch.randn(ROWS, R, R, generator=generator, dtype=dtype)
-    variance = torch.rand(ROWS, R, R, generator=generator, dtype=dtype)
-    return SymmetricOperator(basis, core + core.mT, variance + variance.mT)
+    contributions = Contributions.of(random(COUNT, R), random(COUNT, R), random(R, R), N)
+    core, variance = random(R, R), random(R, R).abs()
+    return SymmetricOperator(random(K, R), core + core.mT, variance + variance.mT, contributions)
 
 
 @pytest.fixture
@@ -62,38 +65,72 @@ def test_a_row_is_an_operator_that_scipy_accepts(h, dense):
         single[0]
 
 
-def test_standard_errors_match_simulated_cores(h):
-    """Draw cores with these variances and compare the spread of everything that is read off."""
-    draws = 20_000
-    generator = torch.Generator().manual_seed(1)
+def test_standard_errors_are_those_of_the_mean_of_the_contributions(h):
+    """Every sample's own matrix, formed and read off like the mean."""
     row = h[0]
-    noise = torch.randn(draws, R, R, generator=generator, dtype=torch.float64).triu()
-    noise = noise + noise.triu(1).mT
-    cores = row.core + noise * row.variance.sqrt()
-    many = SymmetricOperator(row.basis, cores, row.variance.expand_as(cores))
-    # The deviation of a sample deviation is 1 / sqrt(2 draws) of it: 0.5 %, and 4 of those.
-    close = {"rtol": 0.02, "atol": 0.0}
-    u, v = torch.randn(2, K, generator=generator, dtype=torch.float64)
+    c = row.contributions
+    one = c.weight * c.u[:, :, None] * c.w[:, None, :]
+    samples = row.basis @ (one + one.mT) @ row.basis.mT
+    u, v = torch.randn(2, K, dtype=torch.float64)
     labels = torch.tensor([0, 0, 1, 1, 1, 2, 2])
-    torch.testing.assert_close(row.to_dense(stderr=True)[1], many.to_dense().std(0), **close)
-    torch.testing.assert_close(row.diagonal(stderr=True)[1], many.diagonal().std(0), **close)
-    torch.testing.assert_close(
-        row.group(labels, stderr=True)[1], many.group(labels).std(0), **close
-    )
+    s = torch.nn.functional.one_hot(labels).double()
+
+    def error(values: torch.Tensor) -> torch.Tensor:
+        return values.std(0, correction=0) / (N - 1) ** 0.5
+
+    torch.testing.assert_close(row.to_dense(stderr=True)[1], error(samples))
+    diagonal = error(samples.diagonal(dim1=1, dim2=2))
+    torch.testing.assert_close(row.diagonal(stderr=True)[1], diagonal)
+    torch.testing.assert_close(row.group(labels, stderr=True)[1], error(s.mT @ samples @ s))
     for y in (None, v):
         found = row.quadratic_form(u, y, stderr=True)[1]
-        torch.testing.assert_close(found, many.quadratic_form(u, y).std(0), **close)
-    noise_norm = (many.to_dense() - row.to_dense()).square().sum((1, 2)).mean()
+        torch.testing.assert_close(found, error(samples @ (u if y is None else y) @ u))
+    torch.testing.assert_close(h.to_dense(stderr=True)[1][0], row.to_dense(stderr=True)[1])
+    torch.testing.assert_close(h.quadratic_form(u, v, stderr=True)[1][0], found)
+
+
+def test_rows_of_different_sizes_join():
+    a, b = operator(0), operator(1)
+    smaller = SymmetricOperator(
+        b.basis[..., :3],
+        b.core[:, :3, :3],
+        b.variance[:, :3, :3],
+        Contributions.of(
+            b.contributions.u[:, :20, :3],
+            b.contributions.w[:, :20, :3],
+            b.contributions.weight[:, :3, :3],
+            30,
+        ),
+    )
+    joined = SymmetricOperator.joined([a, smaller])
+    for part, rows in ((a, slice(0, ROWS)), (smaller, slice(ROWS, None))):
+        for whole, own in zip(
+            joined.to_dense(stderr=True), part.to_dense(stderr=True), strict=True
+        ):
+            torch.testing.assert_close(whole[rows], own)
+
+
+def test_relative_error_of_independent_entries(h):
+    """Cores drawn with these variances: the energy of what they add."""
+    row = h[0]
+    noise = torch.randn(20_000, R, R, dtype=torch.float64).triu()
+    cores = (noise + noise.triu(1).mT) * row.variance.sqrt()
+    added = (row.basis @ cores @ row.basis.mT).square().sum((1, 2)).mean()
     energy = row.to_dense().square().sum()
-    expected = (noise_norm / (energy - noise_norm)).sqrt() if energy > noise_norm else torch.inf
-    assert row.relative_error.item() == pytest.approx(float(expected), rel=0.05)
+    louder = SymmetricOperator(row.basis, 10 * row.core, row.variance, row.contributions)
+    expected = (added / (100 * energy - added)).sqrt()
+    # The mean of 20,000 energies, each within about its own size.
+    torch.testing.assert_close(louder.relative_error, expected, rtol=0.02, atol=0)
 
 
-def test_relative_error_at_its_limits():
-    basis, zero = torch.eye(3), torch.zeros(3, 3)
-    assert SymmetricOperator(basis, zero, zero).relative_error.isnan()
-    assert SymmetricOperator(basis, zero, torch.ones(3, 3)).relative_error == torch.inf
-    assert SymmetricOperator(basis, torch.eye(3), zero).relative_error == 0
+def test_relative_error_at_its_limits(h):
+    def error(core: torch.Tensor, variance: torch.Tensor) -> torch.Tensor:
+        return SymmetricOperator(torch.eye(3), core, variance, h.contributions).relative_error
+
+    zero = torch.zeros(3, 3)
+    assert error(zero, zero).isnan()
+    assert error(zero, torch.ones(3, 3)) == torch.inf
+    assert error(torch.eye(3), zero) == 0
 
 
 def test_numpy_comes_back_as_numpy(h, dense):

@@ -201,6 +201,27 @@ def test_standard_errors_of_entries_and_forms(net, x0, n):
     assert 0.5 <= torch.stack(forms).square().mean().sqrt() <= 1.5
 
 
+def test_standard_errors_where_entries_of_the_core_are_correlated():
+    """Two dimensions, four quadrants: H_12 is a difference of two anti-correlated entries."""
+    slopes = torch.tensor([[12.0, 3.0], [-10.0, 5.0]])
+
+    def quadrants(x):
+        return slopes[(x[:, 0] > 0).long(), (x[:, 1] > 0).long()] * x[:, 0] * x[:, 1]
+
+    values, errors = [], []
+    for seed in range(150):
+        result = hessx.smooth_hess(
+            quadrants, torch.zeros(1, 2), sigma=0.3, n_samples=512, seed=seed
+        )
+        value, error = result.to_dense(stderr=True)
+        values.append(value[0, 0, 1])
+        errors.append(error[0, 0, 1])
+    values, errors = torch.stack(values), torch.stack(errors)
+    assert abs(values.mean() - 2.5) < 4 * values.std() / 150**0.5
+    # The deviation of 150 numbers is known to 6 %.
+    assert errors.mean() == pytest.approx(values.std().item(), rel=0.2)
+
+
 @pytest.mark.parametrize("sampling", ["antithetic", "frames"])
 def test_other_samplings(net, x0, sampling):
     target = target_of(net, x0)

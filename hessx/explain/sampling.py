@@ -114,7 +114,10 @@ class Sampler:
         estimate = symmetrize(self.moments, self._law.sigma, estimator)
         basis = self._law.expand(estimate.basis.mT).mT.to(self._dtype)
         operator = SymmetricOperator(
-            basis, estimate.core.to(self._dtype), estimate.variance.to(self._dtype)
+            basis,
+            estimate.core.to(self._dtype),
+            estimate.variance.to(self._dtype),
+            estimate.contributions,
         )
         # The draws of antithetic pairs have mean 0: their mean gradient needs no correction.
         shift = estimate.mean_shift * (len(self._signs) == 1)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from hessx import covariance as covariances
 from hessx.explain.sampling import (
@@ -276,24 +275,16 @@ def _assemble(
     parts: list[Part], query: GradientQuery, law: Noise, estimator: str, started: float
 ) -> SmoothHess:
     order = torch.cat([part.rows for part in parts]).argsort()
-    widest = max(part.operator.basis.shape[2] for part in parts)
 
     def joined(tensors: Iterable[Tensor]) -> Tensor:
         return torch.cat(list(tensors))[order]
 
-    def widened(x: Tensor, rows: int = 0) -> Tensor:
-        return pad(x, (0, widest - x.shape[2], 0, rows))
-
-    def square(x: Tensor) -> Tensor:
-        return widened(x, widest - x.shape[2])
-
-    basis = joined(widened(part.operator.basis) for part in parts)
+    operator = SymmetricOperator.joined([part.operator for part in parts]).rows(order)
     mean = joined(part.mean_gradient for part in parts)
     shift = joined(law.expand(part.mean_shift) for part in parts)
+    basis = operator.basis
     return SmoothHess(
-        basis=basis,
-        core=joined(square(part.operator.core) for part in parts),
-        variance=joined(square(part.operator.variance) for part in parts),
+        **vars(operator),
         value=query.value.to(basis),
         gradient=(mean + law.features.lift_minimal(shift)).to(basis),
         feature_gradient=(law.features.pull(mean) + shift).to(basis),

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from hessx import ops
-from hessx.moments import Moments, Scatter
+from hessx.contributions import Contributions
+from hessx.moments import HEAD, Moments, Scatter
 
 ESTIMATORS = ("gls", "centered", "stein")
 
@@ -44,6 +45,7 @@ class Estimate:
             extent.
         core: ``(B, r, r)`` symmetric.
         variance: ``(B, r, r)``, the variance of each entry of ``core``.
+        contributions: What single samples contributed to ``core``.
         mean_shift: ``(B, m)``: added to the mean gradient, it removes the part of its error that
             the Hessian explains.
     """
@@ -51,7 +53,19 @@ class Estimate:
     basis: Tensor
     core: Tensor
     variance: Tensor
+    contributions: Contributions
     mean_shift: Tensor
+
+    @classmethod
+    def joined(cls, parts: list[Estimate]) -> Estimate:
+        """Return the rows of several estimates as one."""
+        return cls(
+            torch.cat([part.basis for part in parts]),
+            torch.cat([part.core for part in parts]),
+            torch.cat([part.variance for part in parts]),
+            Contributions.joined([part.contributions for part in parts]),
+            torch.cat([part.mean_shift for part in parts]),
+        )
 
 
 def symmetrize(moments: Moments, sigma: float, estimator: str) -> Estimate:
@@ -66,10 +80,7 @@ def symmetrize(moments: Moments, sigma: float, estimator: str) -> Estimate:
     """
     solve = _generalised if estimator == "gls" else _averaged
     parts = [solve(view, sigma) for view in _views(moments, estimator)]
-    if len(parts) == 1:
-        return parts[0]
-    columns = zip(*(vars(part).values() for part in parts), strict=True)
-    return Estimate(*(torch.cat(column) for column in columns))
+    return parts[0] if len(parts) == 1 else Estimate.joined(parts)
 
 
 def _views(moments: Moments, estimator: str) -> Iterator[_SampleView | _ScatterView]:
@@ -146,6 +157,11 @@ class _SampleView:
         """Return 1: the fourth moments in :meth:`products` are the sampled ones."""
         return 1.0
 
+    def samples(self, linear: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return draws and (residual) gradients in the basis, ``(B, n, r)``, of up to a head."""
+        u, w = self._u[:, :HEAD], self._w[:, :HEAD]
+        return u, w if linear is None else w - u @ linear.to(u)
+
 
 def _leave_one_out(zg: Tensor, q: Tensor, values: Tensor) -> Tensor:
     """Take each draw's product with its own gradient's private direction out of ``Z G^T``.
@@ -200,9 +216,8 @@ class _ScatterView:
 
     def kurtosis(self, p: Tensor, linear: Tensor | None = None) -> Tensor:
         """Return ``(B, 1, 1)``: sampled over Gaussian energy of the noise, for weights p."""
-        u, w, count = self._head_u, self._head_w, self._head_u.shape[1]
-        if linear is not None:
-            w = w - u @ linear
+        u, w = self.samples(linear)
+        count = u.shape[1]
         sampled = _Products(*ops.core_moments(u, w))
         gaussian = _Second(u.mT @ u, sampled.uw, w.mT @ w).products(count)
         energies = []
@@ -212,6 +227,11 @@ class _ScatterView:
             energies.append((second - (half + half.mT).square()).clamp(min=0).sum((1, 2)))
         ratio = torch.where(energies[1] > 0, energies[0] / energies[1], 1)
         return ratio[:, None, None]
+
+    def samples(self, linear: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return draws and (residual) gradients in the basis, ``(B, n_head, r)``, of the head."""
+        u, w = self._head_u, self._head_w
+        return u, w if linear is None else w - u @ linear
 
 
 @dataclass(frozen=True)
@@ -253,8 +273,9 @@ def _averaged(view: _SampleView | _ScatterView, sigma: float) -> Estimate:
     products = view.products()
     p = torch.full_like(products.uw, 0.5)
     core, variance = _combine(products, p, view, sigma)
+    contributions = Contributions.of(*view.samples(), p / sigma, view.n)
     shift = view.basis.new_zeros(view.basis.shape[:2])
-    return Estimate(view.basis, core, variance * view.kurtosis(p), shift)
+    return Estimate(view.basis, core, variance * view.kurtosis(p), contributions, shift)
 
 
 def _generalised(view: _SampleView | _ScatterView, sigma: float) -> Estimate:
@@ -271,9 +292,12 @@ def _generalised(view: _SampleView | _ScatterView, sigma: float) -> Estimate:
     inflation = view.n / (view.n - 1 - fitted).clamp(min=view.n / 4)
     variance = variance * torch.lerp(inflation[:, :, None], inflation[:, None, :], weights)
     variance = variance * view.kurtosis(weights, linear)
+    scale = weights * inflation.sqrt()[:, None, :] / sigma
+    contributions = Contributions.of(*view.samples(linear), scale, view.n)
     shift = -(view.basis.double() @ (linear @ view.mean_u.double()[..., None])).squeeze(-1)
     core = linear / sigma + residual
-    return Estimate(view.basis, core + _reuse_bias(core, weights, shrink, view.n), variance, shift)
+    core = core + _reuse_bias(core, weights, shrink, view.n)
+    return Estimate(view.basis, core, variance, contributions, shift)
 
 
 def _reuse_bias(core: Tensor, p: Tensor, shrink: Tensor, n: int) -> Tensor:

@@ -1,0 +1,102 @@
+"""What single samples contribute to an estimate, and the standard errors that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+# Numbers of one intermediate of a standard error: 64 MB in float64.
+_CHUNK = 2**23
+
+
+@dataclass(frozen=True, eq=False)
+class Contributions:
+    """What single samples contribute to a core that is a mean over ``n`` samples.
+
+    Sample ``i`` contributes the symmetric matrix ``M_i = P_i + P_i^T`` with ``(P_i)_kl =
+    weight_kl u_ik w_il``. Any linear function of the core is the mean of that function of the
+    ``M_i``, so its standard error is their deviation over ``sqrt(n)``, correlations included.
+
+    Attributes:
+        u: ``(..., count, r)``, of the first ``count <= n`` samples; zero rows are no samples.
+        w: ``(..., count, r)``.
+        weight: ``(..., r, r)``.
+        count: ``(...)``.
+        n: ``(...)``.
+    """
+
+    u: Tensor
+    w: Tensor
+    weight: Tensor
+    count: Tensor
+    n: Tensor
+
+    @classmethod
+    def of(cls, u: Tensor, w: Tensor, weight: Tensor, n: int) -> Contributions:
+        """Return the contributions of one batch of rows, all with the same number of samples."""
+        full = torch.full(u.shape[:-2], u.shape[-2], device=u.device)
+        return cls(u, w, weight.to(u), full, torch.full_like(full, n))
+
+    @classmethod
+    def joined(cls, parts: list[Contributions]) -> Contributions:
+        """Return rows with any numbers of samples and sizes as one batch."""
+        rank = max(part.u.shape[-1] for part in parts)
+        most = max(part.u.shape[-2] for part in parts)
+
+        def padded(x: Tensor, rows: int) -> Tensor:
+            return pad(x, (0, rank - x.shape[-1], 0, rows - x.shape[-2]))
+
+        return cls(
+            torch.cat([padded(part.u, most) for part in parts]),
+            torch.cat([padded(part.w, most) for part in parts]),
+            torch.cat([padded(part.weight, rank) for part in parts]),
+            torch.cat([part.count for part in parts]),
+            torch.cat([part.n for part in parts]),
+        )
+
+    def rows(self, index: Any) -> Contributions:
+        """Return those of some rows of the batch."""
+        return Contributions(*(x[index] for x in vars(self).values()))
+
+    def entry_variance(self, basis: Tensor) -> Tensor:
+        """Return the variance of the entries of ``basis core basis^T``: ``(..., k, k)``."""
+        k, r = basis.shape[-2:]
+        step = max(1, _CHUNK // max(k * k, k * r, 1))
+        total = basis.new_zeros(*basis.shape[:-2], k, k, dtype=torch.float64)
+        squares = torch.zeros_like(total)
+        for first in range(0, self.u.shape[-2], step):
+            u, w = self.u[..., first : first + step, :], self.w[..., first : first + step, :]
+            one = u[..., :, None] * self.weight[..., None, :, :] * w[..., None, :]
+            one = basis[..., None, :, :] @ one @ basis.mT[..., None, :, :]
+            both = (one + one.mT).double()
+            total += both.sum(-3)
+            squares += both.square().sum(-3)
+        return self._variance_of_mean(total, squares)
+
+    def form_variance(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the variance of ``x_i^T core y_i`` for rows ``x, y (..., P, r)``: ``(..., P)``."""
+        parts = []
+        step = max(1, _CHUNK // max(self.u.shape[-2] * self.u.shape[-1], 1))
+        u, w, weight = (
+            self.u[..., None, :, :],
+            self.w[..., None, :, :],
+            self.weight[..., None, :, :],
+        )
+        for first in range(0, x.shape[-2], step):
+            left = x[..., first : first + step, None, :]
+            right = y[..., first : first + step, None, :]
+            value = (((u * left) @ weight) * (w * right)).sum(-1)
+            value = (value + (((u * right) @ weight) * (w * left)).sum(-1)).double()
+            parts.append(self._variance_of_mean(value.sum(-1), value.square().sum(-1)))
+        return torch.cat(parts, -1)
+
+    def _variance_of_mean(self, total: Tensor, squares: Tensor) -> Tensor:
+        extra = (1,) * (total.dim() - self.count.dim())
+        count = self.count.reshape(*self.count.shape, *extra)
+        n = self.n.reshape(*self.n.shape, *extra)
+        spread = (squares / count - (total / count).square()).clamp(min=0)
+        return spread / (n - 1).clamp(min=1)
