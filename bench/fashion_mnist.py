@@ -66,11 +66,14 @@ def compare(net: nn.Sequential, x: Tensor, target: Tensor, radius: float, n_refl
         gradient, hessian = reflected_smooth_hess(model, x0[0], sigma, n_reflected, seed=row)
         times.setdefault("reflected", []).append(time.perf_counter() - start)
         scores.setdefault("reflected", []).append(score(gradient[None], hessian[None]))
-        for n in (256, 784):
+        for n, sampling in ((256, "iid"), (256, "frames"), (784, "iid")):
+            name = f"gls {n} {sampling}"
             start = time.perf_counter()
-            result = hessx.smooth_hess(net, x0, c, sigma=sigma, n_samples=n, seed=row)
-            times.setdefault(f"gls {n}", []).append(time.perf_counter() - start)
-            scores.setdefault(f"gls {n}", []).append(score(result.gradient, result))
+            result = hessx.smooth_hess(
+                net, x0, c, sigma=sigma, n_samples=n, sampling=sampling, seed=row
+            )
+            times.setdefault(name, []).append(time.perf_counter() - start)
+            scores.setdefault(name, []).append(score(result.gradient, result))
         scores.setdefault("SmoothGrad alone", []).append(score(result.gradient, None))
     start = time.perf_counter()
     whole = hessx.smooth_hess(net, x, target, sigma=sigma)

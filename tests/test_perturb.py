@@ -39,6 +39,22 @@ def test_frames_are_orthogonal_and_chi_distributed():
     assert (flat.square().mean(0) - 1).abs().max() < 4 * (2 / 12_000) ** 0.5
 
 
+@pytest.mark.parametrize("sampling", ["iid", "frames"])
+@pytest.mark.parametrize("count", [4, 9, 20])
+def test_noise_of_the_sample_covariance(sampling, count):
+    """The variance of off-diagonal entries of Z^T Z / n, n times: 1 for independent draws."""
+    dim, repeats = 10, 4000
+    entries = []
+    for seed in range(repeats // 45):
+        z = NormalDraws(dim, seed, sampling, torch.float64, CPU).draw(0, count)
+        covariance = z.mT @ z / count
+        entries.append(covariance[tuple(torch.triu_indices(dim, dim, 1))])
+    share = torch.cat(entries).square().mean() * count
+    expected = NormalDraws(dim, 0, sampling, torch.float64, CPU).covariance_noise(count)
+    # Lengths of whole frames vary by 2 / dim, which is left out; 4000 entries.
+    assert share == pytest.approx(expected, abs=0.2)
+
+
 def test_no_draws():
     for sampling in SAMPLINGS:
         assert draws(5, sampling).draw(4, 0).shape == (0, 5)

@@ -111,7 +111,8 @@ class Sampler:
 
     def solve(self, estimator: str) -> tuple[SymmetricOperator, Tensor]:
         """Return the estimate in features, and the correction of the mean gradient in ``z``."""
-        estimate = symmetrize(self.moments, self._law.sigma, estimator)
+        noise = self._law.covariance_noise(self.moments.n)
+        estimate = symmetrize(self.moments, self._law.sigma, estimator, noise)
         basis = self._law.expand(estimate.basis.mT).mT.to(self._dtype)
         operator = SymmetricOperator(
             basis,

@@ -48,17 +48,30 @@ class NormalDraws:
             first, count = first + taken, count - taken
         return torch.cat(parts) * radii if parts else radii.expand(0, self.dim)
 
+    def covariance_noise(self, count: int) -> float:
+        """Return how far the sample covariance of the first draws strays from 1.
+
+        Its variance as a share of that of ``count`` independent draws: whole frames have none
+        (nearly: their lengths vary), the first ``q`` vectors of a frame miss a random subspace.
+        """
+        if not self._frames:
+            return 1.0
+        partial = count % self.dim
+        return partial * (1 - partial / self.dim) / count
+
     def _directions(self, frame: int, rows: int) -> Tensor:
         """Return the first ``rows`` (or more) unit vectors of a frame.
 
-        Orthogonalisation goes through the rows in order, so the first rows of a frame do not
-        depend on how many are asked for.
+        Orthogonalised in order (the inverse of the Gram matrix's Cholesky factor is Gram and
+        Schmidt's procedure), so that the first rows of a frame do not depend on how many are asked
+        for. In float64: the Gram matrix squares the condition number, about ``dim`` for a whole
+        frame. This takes a fraction of the time of Householder's orthogonalisation.
         """
         if self._last_frame[0] != frame or len(self._last_frame[1]) < rows:
-            normal = self._normal(frame * self.dim, rows, _DIRECTIONS)
-            q, r = torch.linalg.qr(normal.mT)
-            # Householder's signs are arbitrary; a positive diagonal makes the frame Haar.
-            self._last_frame = (frame, (q * r.diagonal().sign()).mT)
+            normal = self._normal(frame * self.dim, rows, _DIRECTIONS).double()
+            factor = torch.linalg.cholesky(normal @ normal.mT)
+            rows_of_frame = torch.linalg.solve_triangular(factor, normal, upper=False)
+            self._last_frame = (frame, rows_of_frame.to(self._dtype))
         return self._last_frame[1]
 
     def _normal(self, first: int, count: int, stream: int) -> Tensor:

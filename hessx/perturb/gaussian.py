@@ -57,6 +57,10 @@ class Noise(ABC):
     def expand(self, v: Tensor) -> Tensor:
         """Map directions in ``z`` to features: ``(..., r)`` to ``(..., k)``."""
 
+    def covariance_noise(self, count: int) -> float:
+        """See :meth:`NormalDraws.covariance_noise`."""
+        return self._draws.covariance_noise(count)
+
     def coordinates(self, first: int, count: int) -> Tensor:
         """Return ``z (count, r)`` alone."""
         return self.draw(first, count)[0]

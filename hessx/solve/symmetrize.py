@@ -68,7 +68,9 @@ class Estimate:
         )
 
 
-def symmetrize(moments: Moments, sigma: float, estimator: str) -> Estimate:
+def symmetrize(
+    moments: Moments, sigma: float, estimator: str, covariance_noise: float = 1.0
+) -> Estimate:
     """Return the symmetric estimate of ``E[z g^T] / sigma``.
 
     Args:
@@ -77,9 +79,14 @@ def symmetrize(moments: Moments, sigma: float, estimator: str) -> Estimate:
         estimator: ``"gls"`` (the default of the library), ``"centered"`` (the sample covariance,
             averaged with its transpose) or ``"stein"`` (Eq. (8) of the paper as printed: means not
             subtracted).
+        covariance_noise: The variance of the draws' sample covariance as a share of that of
+            independent draws.
     """
-    solve = _generalised if estimator == "gls" else _averaged
-    parts = [solve(view, sigma) for view in _views(moments, estimator)]
+    views = _views(moments, estimator)
+    if estimator == "gls":
+        parts = [_generalised(view, sigma, covariance_noise) for view in views]
+    else:
+        parts = [_averaged(view, sigma) for view in views]
     return parts[0] if len(parts) == 1 else Estimate.joined(parts)
 
 
@@ -278,7 +285,9 @@ def _averaged(view: _SampleView | _ScatterView, sigma: float) -> Estimate:
     return Estimate(view.basis, core, variance * view.kurtosis(p), contributions, shift)
 
 
-def _generalised(view: _SampleView | _ScatterView, sigma: float) -> Estimate:
+def _generalised(
+    view: _SampleView | _ScatterView, sigma: float, covariance_noise: float
+) -> Estimate:
     """Precision weights, one control-variate pass, and the degrees of freedom that it takes."""
     pilot_products = view.products()
     pilot_weights = _precision_weights(pilot_products.w2)
@@ -296,7 +305,7 @@ def _generalised(view: _SampleView | _ScatterView, sigma: float) -> Estimate:
     contributions = Contributions.of(*view.samples(linear), scale, view.n)
     shift = -(view.basis.double() @ (linear @ view.mean_u.double()[..., None])).squeeze(-1)
     core = linear / sigma + residual
-    core = core + _reuse_bias(core, weights, shrink, view.n)
+    core = core + covariance_noise * _reuse_bias(core, weights, shrink, view.n)
     return Estimate(view.basis, core, variance, contributions, shift)
 
 
