@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-# Numbers of one intermediate of a standard error: 64 MB in float64.
-_CHUNK = 2**23
+# Numbers of one intermediate of a standard error; a few exist at a time.
+_CHUNK = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,18 +60,19 @@ class Contributions:
 
     def rows(self, index: Any) -> Contributions:
         """Return those of some rows of the batch."""
-        return Contributions(*(x[index] for x in vars(self).values()))
+        return Contributions(*(getattr(self, field.name)[index] for field in fields(self)))
 
     def entry_variance(self, basis: Tensor) -> Tensor:
         """Return the variance of the entries of ``basis core basis^T``: ``(..., k, k)``."""
         k, r = basis.shape[-2:]
-        step = max(1, _CHUNK // max(k * k, k * r, 1))
+        step = max(1, _CHUNK // (basis.shape[:-2].numel() * k * max(k, r)))
         total = basis.new_zeros(*basis.shape[:-2], k, k, dtype=torch.float64)
         squares = torch.zeros_like(total)
         for first in range(0, self.u.shape[-2], step):
             u, w = self.u[..., first : first + step, :], self.w[..., first : first + step, :]
-            one = u[..., :, None] * self.weight[..., None, :, :] * w[..., None, :]
-            one = basis[..., None, :, :] @ one @ basis.mT[..., None, :, :]
+            left = basis[..., None, :, :] * u[..., :, None, :]
+            right = basis[..., None, :, :] * w[..., :, None, :]
+            one = left @ self.weight[..., None, :, :] @ right.mT
             both = (one + one.mT).double()
             total += both.sum(-3)
             squares += both.square().sum(-3)
@@ -80,7 +81,7 @@ class Contributions:
     def form_variance(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the variance of ``x_i^T core y_i`` for rows ``x, y (..., P, r)``: ``(..., P)``."""
         parts = []
-        step = max(1, _CHUNK // max(self.u.shape[-2] * self.u.shape[-1], 1))
+        step = max(1, _CHUNK // self.u.shape.numel())
         u, w, weight = (
             self.u[..., None, :, :],
             self.w[..., None, :, :],

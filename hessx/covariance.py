@@ -80,7 +80,7 @@ class Diagonal(Covariance):
     variance: Tensor
 
     def __post_init__(self) -> None:
-        variance = torch.as_tensor(self.variance, dtype=torch.float64)
+        variance = torch.as_tensor(self.variance, dtype=torch.float64, device="cpu")
         if variance.dim() != 1:
             raise ValueError(f"variance must be (k,), got {tuple(variance.shape)}")
         check_scale("variance", variance)
@@ -106,12 +106,12 @@ class Factor(Covariance):
     matrix: Tensor
 
     def __post_init__(self) -> None:
-        matrix = torch.as_tensor(self.matrix)
+        matrix = torch.as_tensor(self.matrix, dtype=torch.float64, device="cpu")
         if matrix.dim() != 2 or 0 in matrix.shape:
             raise ValueError(f"matrix must be (k, q), got {tuple(matrix.shape)}")
         if not matrix.isfinite().all() or not matrix.any():
             raise ValueError("matrix must be finite and not all zero")
-        object.__setattr__(self, "matrix", matrix.double())
+        object.__setattr__(self, "matrix", matrix)
 
     def root(self, n_features: int, scale: Tensor | None = None) -> CovarianceRoot:
         """See :meth:`Covariance.root`."""

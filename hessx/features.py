@@ -38,10 +38,9 @@ class FeatureMap(ABC):
     def pull(self, g: Tensor) -> Tensor:
         """Return ``S^T g``: ``(..., *shape)`` to ``(..., k)``."""
 
+    @abstractmethod
     def gram(self) -> Tensor:
         """Return ``S^T S`` in float64: its diagonal ``(k,)`` where it is diagonal, else (k, k)."""
-        eye = torch.eye(self.n_features, dtype=torch.float64)
-        return self.pull(self.lift(eye))
 
     def lift_minimal(self, w: Tensor) -> Tensor:
         """Return the smallest ``x`` with ``S^T x = w`` (least squares where there is none)."""
@@ -149,7 +148,8 @@ class Segments(Features):
     def bind(self, shape: Sequence[int]) -> FeatureMap:
         """See :meth:`Features.bind`."""
         shape = torch.Size(shape)
-        if self.labels.shape != shape and self.labels.shape != shape[1:]:
+        of_pixels = len(shape) == 3 and self.labels.shape == shape[1:]
+        if self.labels.shape != shape and not of_pixels:
             raise ValueError(
                 f"labels of shape {tuple(self.labels.shape)} fit neither inputs of shape "
                 f"{tuple(shape)} nor their pixels"
@@ -168,6 +168,7 @@ class Basis(Features):
     matrix: Tensor
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "matrix", torch.as_tensor(self.matrix))
         if self.matrix.dim() != 2 or 0 in self.matrix.shape:
             raise ValueError(f"matrix must be (d, k), got {tuple(self.matrix.shape)}")
         if not self.matrix.is_floating_point():
@@ -197,7 +198,7 @@ class _IdentityMap(FeatureMap):
         return self._flat(g)
 
     def gram(self) -> Tensor:
-        return torch.ones(self.n_features, dtype=torch.float64)
+        return torch.ones(self.n_features, dtype=torch.float64, device="cpu")
 
 
 class _GridMap(FeatureMap):
@@ -216,6 +217,15 @@ class _GridMap(FeatureMap):
         if len(self.shape) == 2:
             return picture.squeeze(-3)
         return picture.expand(*t.shape[:-1], *self.shape)
+
+    def gram(self) -> Tensor:
+        moved = 1 if len(self.shape) == 2 else self.shape[0] // self.channels
+        factors = self.rows.mT @ self.rows, self.columns.mT @ self.columns
+        if all(torch.equal(f, torch.diag(f.diagonal())) for f in factors):
+            cells = torch.outer(factors[0].diagonal(), factors[1].diagonal()).flatten()
+            return moved * cells.repeat(self.channels)
+        one = moved * torch.kron(*factors)
+        return torch.block_diag(*[one] * self.channels)
 
     def pull(self, g: Tensor) -> Tensor:
         rows, columns = self.rows.to(g), self.columns.to(g)
@@ -256,12 +266,18 @@ class _BasisMap(FeatureMap):
     def pull(self, g: Tensor) -> Tensor:
         return self._flat(g) @ self.matrix.to(g)
 
+    def gram(self) -> Tensor:
+        matrix = self.matrix.double()
+        return matrix.mT @ matrix
+
 
 def _upsampling(size: int, cells: int, mode: str) -> Tensor:
     """Return the ``(size, cells)`` float64 matrix that upsamples ``cells`` numbers to ``size``."""
     if mode == "nearest":
-        return one_hot(torch.arange(size) * cells // size, cells).double()
-    centre = ((torch.arange(size, dtype=torch.float64) + 0.5) * cells / size - 0.5).clamp(min=0)
+        return one_hot(torch.arange(size, device="cpu") * cells // size, cells).double()
+    centre = (
+        (torch.arange(size, dtype=torch.float64, device="cpu") + 0.5) * cells / size - 0.5
+    ).clamp(min=0)
     low = centre.floor().long().clamp(max=cells - 1)
     high = (low + 1).clamp(max=cells - 1)
     weight = (centre - low).unsqueeze(1)

@@ -105,7 +105,11 @@ class Moments:
                 f"z must be (count, {self._dim}) and g (B, count, {self._dim}), "
                 f"got {tuple(z.shape)} and {tuple(g.shape)}"
             )
-        self._claim([(first, len(z))])
+        if len(z) == 0:
+            return
+        self._check_rows(len(g))
+        self._check_new([(first, len(z))])
+        self.ranges.append((first, len(z)))
         if self._sums is not None:
             self._sums.add(z, g)
             return
@@ -134,25 +138,32 @@ class Moments:
             self._sums.select(rows)
 
     def merge(self, other: Moments) -> None:
-        """Add the samples of ``other``: other draws of the same rows.
+        """Add the samples of ``other``: other draws of the same ``coordinates`` and rows.
 
         Raises:
-            ValueError: If the two have draws in common, or other dimensions.
+            ValueError: If the two have draws in common, or other dimensions or rows.
         """
         if other._dim != self._dim:
             raise ValueError(f"cannot merge moments in {self._dim} and {other._dim} dimensions")
-        if self._sums is None and other._sums is not None:
-            self._fold()
-        self._claim(other.ranges)
-        if self._sums is None:
+        if not other.ranges:
+            return
+        self._check_rows(other._n_rows)
+        self._check_new(other.ranges)
+        if self._sums is None and other._sums is None:
+            self.ranges += other.ranges
             self._gradients += other._gradients
             if self.n >= self._keep:
                 self._fold()
-        elif other._sums is None:
-            for (first, count), g in zip(other.ranges, other._gradients_by_range(), strict=True):
-                self._sums.add(self._coordinates(first, count), g)
+            return
+        theirs = other._summed() if other._sums is None else other._sums
+        if not self.ranges:
+            self._sums = theirs.copy()
         else:
-            self._sums.merge(other._sums, other.n)
+            if self._sums is None:
+                self._fold()
+            assert self._sums is not None
+            self._sums.merge(theirs, other.n)
+        self.ranges += other.ranges
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain numbers from which :meth:`load_state_dict` resumes."""
@@ -160,7 +171,7 @@ class Moments:
             "dim": self._dim,
             "ranges": list(self.ranges),
             "gradients": list(self._gradients),
-            "sums": None if self._sums is None else self._sums.copied(),
+            "sums": None if self._sums is None else vars(self._sums.copy()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -174,9 +185,17 @@ class Moments:
         self.ranges = [tuple(r) for r in state["ranges"]]
         self._gradients = list(state["gradients"])
         sums = state["sums"]
-        self._sums = None if sums is None else _Sums(**_Sums(**sums).copied())
+        self._sums = None if sums is None else _Sums(**sums).copy()
 
-    def _claim(self, ranges: list[tuple[int, int]]) -> None:
+    @property
+    def _n_rows(self) -> int:
+        return len(self._gradients[0] if self._sums is None else self._sums.pivot)
+
+    def _check_rows(self, n_rows: int) -> None:
+        if self.ranges and n_rows != self._n_rows:
+            raise ValueError(f"these moments have {self._n_rows} rows, got {n_rows}")
+
+    def _check_new(self, ranges: list[tuple[int, int]]) -> None:
         for first, count in ranges:
             for low, size in self.ranges:
                 if first < low + size and low < first + count:
@@ -184,21 +203,19 @@ class Moments:
                         f"draws {max(first, low)} to {min(first + count, low + size) - 1} "
                         "were added before"
                     )
-        self.ranges += ranges
 
     def _fold(self) -> None:
         """Go over from kept samples to sums."""
-        gradients = self._gradients_by_range()
-        self._sums = _Sums.zeros(gradients[0])
-        for (first, count), g in zip(self.ranges, gradients, strict=True):
-            self._sums.add(self._coordinates(first, count), g)
-        self._gradients = []
+        self._sums, self._gradients = self._summed(), []
 
-    def _gradients_by_range(self) -> list[Tensor]:
-        if not self._gradients:
-            return []
+    def _summed(self) -> _Sums:
+        """Return the sums of the kept samples."""
         joined = torch.cat(self._gradients, 1)
-        return list(joined.split([count for _, count in self.ranges], 1))
+        sums = _Sums.zeros(joined)
+        parts = joined.split([count for _, count in self.ranges], 1)
+        for (first, count), g in zip(self.ranges, parts, strict=True):
+            sums.add(self._coordinates(first, count), g)
+        return sums
 
     def _require(self, kept: bool) -> None:
         if not self.ranges:
@@ -261,7 +278,7 @@ class _Sums:
         self.hh += ops.cross_moments(h, h)[2]
 
     def merge(self, other: _Sums, count: int) -> None:
-        shift = (other.pivot - self.pivot).double()
+        shift = other.pivot.double() - self.pivot.double()
         self.z += other.z
         self.zz += other.zz
         self.zh += other.zh + other.z[:, None] * shift[:, None, :]
@@ -269,8 +286,8 @@ class _Sums:
         self.hh += other.hh + cross + cross.mT + count * shift[:, :, None] * shift[:, None, :]
         self.h += other.h + count * shift
 
-    def copied(self) -> dict[str, Tensor]:
-        return {name: value.clone() for name, value in vars(self).items()}
+    def copy(self) -> _Sums:
+        return _Sums(**{name: value.clone() for name, value in vars(self).items()})
 
     def select(self, rows: Tensor) -> None:
         for name in ("head_g", "pivot", "h", "zh", "hh"):

@@ -17,9 +17,13 @@ from hessx.run import Run
 # caller holds the perturbed inputs and their gradients.
 _BACKWARD_FACTOR = 2
 _INPUT_COPIES = 6
+# Where autograd saves nothing (a black box), nothing is known of what an example takes.
+_MOST_UNKNOWN_EXAMPLES = 1024
 _TRAINING_DEPENDENT = (
-    nn.modules.batchnorm._BatchNorm,
+    nn.modules.batchnorm._NormBase,
     nn.modules.dropout._DropoutNd,
+    nn.RNNBase,
+    nn.MultiheadAttention,
     nn.RReLU,
 )
 
@@ -51,6 +55,7 @@ class ValueQuery:
     def __init__(self, forward_func: Callable[..., Tensor], inputs: Tensor, target: Any, run: Run):
         _check_mode(forward_func)
         self._forward = forward_func
+        self._run = run
         self._target = target
         self._index: Tensor | None = None
         self._args = _as_tuple(run.additional_forward_args)
@@ -58,15 +63,16 @@ class ValueQuery:
         self.seconds = 0.0
         first = torch.zeros(1, dtype=torch.long, device=inputs.device)
         with _count_saved() as saved:
-            value = self._ask(inputs[:1].clone().requires_grad_(), first)
-        self._check_probe(value)
+            value = self._probe(inputs[:1].clone().requires_grad_(), first)
         self.examples_per_batch = _batch_size(
             _BACKWARD_FACTOR * saved.bytes + _INPUT_COPIES * inputs[0].nbytes,
             run,
             run.memory(inputs.device) // 2,
         )
+        if not saved.bytes:
+            self.examples_per_batch = min(self.examples_per_batch, _MOST_UNKNOWN_EXAMPLES)
         self.value = torch.cat([value.detach(), *self._values_after_first(inputs)])
-        _check_finite(self.value, torch.arange(self._n_rows))
+        _check_finite(self.value, torch.arange(self._n_rows, device=inputs.device))
 
     def values(self, x: Tensor, rows: Tensor) -> Tensor:
         """Return the values ``(N,)`` at ``x (N, *shape)``.
@@ -83,14 +89,25 @@ class ValueQuery:
         _check_finite(value, rows)
         return value
 
-    def _check_probe(self, value: Tensor) -> None:
-        """Check the first value, computed with a graph."""
+    def _probe(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Return the first value, computed with a graph.
+
+        A RuntimeError here is nearly always a shape or type that the model does not take.
+        """
+        try:
+            return self._ask(x, rows)
+        except RuntimeError as error:
+            raise ValueError(
+                f"forward_func failed on inputs of shape (1, {', '.join(map(str, x.shape[1:]))}) "
+                f"and type {x.dtype}: {error}"
+            ) from error
 
     def _values_after_first(self, inputs: Tensor) -> Iterator[Tensor]:
         for start in range(1, self._n_rows, self.examples_per_batch):
             stop = min(start + self.examples_per_batch, self._n_rows)
             rows = torch.arange(start, stop, device=inputs.device)
-            yield self._ask(inputs[start:stop].detach(), rows)
+            # A copy: a black box may work in place.
+            yield self._ask(inputs[start:stop].detach().clone(), rows)
 
     def _ask(self, x: Tensor, rows: Tensor) -> Tensor:
         args = tuple(
@@ -98,7 +115,7 @@ class ValueQuery:
             for a in self._args
         )
         start = time.perf_counter()
-        with torch.set_grad_enabled(x.requires_grad):
+        with torch.set_grad_enabled(x.requires_grad), self._run.callers_autocast(x.device):
             out = self._forward(x, *args)
         self.seconds += time.perf_counter() - start
         if not isinstance(out, Tensor) or not out.is_floating_point():
@@ -145,9 +162,11 @@ class GradientQuery(ValueQuery):
         _check_finite(value.detach(), rows)
         return gradient
 
-    def _check_probe(self, value: Tensor) -> None:
+    def _probe(self, x: Tensor, rows: Tensor) -> Tensor:
+        value = super()._probe(x, rows)
         if not value.requires_grad:
             raise ValueError(_DETACHED)
+        return value
 
 
 def target_index(target: Any, n_rows: int, outputs: torch.Size) -> Tensor:
@@ -167,7 +186,7 @@ def target_index(target: Any, n_rows: int, outputs: torch.Size) -> Tensor:
             raise ValueError(
                 f"target must be given: forward_func has outputs of shape {tuple(outputs)}"
             )
-        return torch.zeros(n_rows, len(outputs), dtype=torch.long)
+        return torch.zeros(n_rows, len(outputs), dtype=torch.long, device="cpu")
     if not len(outputs):
         raise ValueError(f"target must be None for a single output (N,), got {target!r}")
     if isinstance(target, Tensor):
@@ -192,7 +211,7 @@ def target_index(target: Any, n_rows: int, outputs: torch.Size) -> Tensor:
                 f"target {row if len(row) > 1 else row[0]} does not name an output of shape "
                 f"{tuple(outputs)}"
             )
-    return torch.tensor(rows, dtype=torch.long)
+    return torch.tensor(rows, dtype=torch.long, device="cpu")
 
 
 _DETACHED = (
@@ -228,11 +247,18 @@ def _check_mode(forward_func: Callable[..., Tensor]) -> None:
         raise TypeError(f"forward_func must be callable, got {type(forward_func).__name__}")
     if isinstance(forward_func, nn.Module):
         for name, module in forward_func.named_modules():
-            if module.training and isinstance(module, _TRAINING_DEPENDENT):
+            if module.training and _depends_on_training(module):
                 raise ValueError(
                     f"forward_func is in training mode and its layer {name!r} "
                     f"({type(module).__name__}) behaves differently there: call .eval() first"
                 )
+
+
+def _depends_on_training(module: nn.Module) -> bool:
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return isinstance(module, nn.modules.batchnorm._BatchNorm) or module.track_running_stats
+    rate = getattr(module, "p", getattr(module, "dropout", 1.0))
+    return isinstance(module, _TRAINING_DEPENDENT) and rate != 0.0
 
 
 def _check_finite(values: Tensor, rows: Tensor) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,6 +36,7 @@ class Run:
     max_examples_per_batch: int | None = None
     memory_limit: int | None = None
     show_progress: bool = False
+    _autocast: dict[str, tuple[bool, torch.dtype]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         check_int("seed", self.seed, 0, 2**63 - 1)
@@ -41,6 +44,26 @@ class Run:
             check_int("max_examples_per_batch", self.max_examples_per_batch, 1)
         if self.memory_limit is not None:
             check_int("memory_limit", self.memory_limit, 1)
+        for kind in ("cpu", "cuda"):
+            state = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+            self._autocast[kind] = state
+
+    @contextmanager
+    def own_arithmetic(self, device: torch.device) -> Iterator[None]:
+        """Compute as written inside: no autograd, no inference tensors, no autocast."""
+        with torch.inference_mode(False), torch.no_grad():
+            if device.type not in self._autocast:
+                yield
+                return
+            with torch.autocast(device.type, enabled=False):
+                yield
+
+    def callers_autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        """Return the autocast state that the caller had: the model is asked under it."""
+        if device.type not in self._autocast:
+            return nullcontext()
+        enabled, dtype = self._autocast[device.type]
+        return torch.autocast(device.type, dtype=dtype, enabled=enabled)
 
     def memory(self, device: torch.device) -> int:
         """Return the bytes of working storage this call may use on ``device``."""

@@ -138,6 +138,29 @@ def test_draws_count_once():
     assert moments.n == 5
 
 
+@pytest.mark.parametrize("n", [5, 30])
+def test_merging_with_empty_moments(n):
+    empty = Moments(coordinates, DIM, keep=0)
+    empty.merge(accumulated([(0, n)]))
+    empty.merge(Moments(coordinates, DIM, keep=0))
+    empty.add(n, coordinates(n, 20), gradients(n, 20))
+    empty.add(n + 20, coordinates(n + 20, 0), gradients(n + 20, 0))
+    check_scatter(empty, n + 20)
+
+
+@pytest.mark.parametrize("n", [5, 30])
+def test_a_refused_merge_changes_nothing(n):
+    moments, kept = accumulated([(0, 5)]), accumulated([(2, n)])
+    with pytest.raises(ValueError, match="were added before"):
+        moments.merge(kept)
+    assert moments.keeps_samples
+    other = Moments(coordinates, DIM, keep=0)
+    other.add(5, coordinates(5, n), gradients(5, n, rows=3))
+    with pytest.raises(ValueError, match="have 2 rows, got 3"):
+        moments.merge(other)
+    torch.testing.assert_close(moments.samples()[1], gradients(0, 5))
+
+
 def test_misuse_is_refused():
     moments = Moments(coordinates, DIM, keep=0)
     with pytest.raises(ValueError, match="no samples were added"):

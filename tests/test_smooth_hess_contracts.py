@@ -247,7 +247,7 @@ BAD_CALLS = {
     "empty batch": ({"inputs": torch.ones(0, D)}, ValueError, "not empty"),
     "nan input": ({"inputs": torch.full((1, D), torch.nan)}, ValueError, "inputs must be finite"),
     "infinite input": ({"inputs": torch.full((1, D), torch.inf)}, ValueError, "got inf in row 0"),
-    "wrong width": ({"inputs": torch.ones(2, D + 1)}, RuntimeError, "cannot be multiplied"),
+    "wrong width": ({"inputs": torch.ones(2, D + 1)}, ValueError, r"inputs of shape \(1, 21\)"),
     "sigma 0": ({"sigma": 0.0}, ValueError, "sigma must be > 0"),
     "sigma negative": ({"sigma": -0.1}, ValueError, "sigma must be > 0 and finite, got -0.1"),
     "sigma nan": ({"sigma": float("nan")}, ValueError, "sigma must be > 0"),

@@ -183,7 +183,7 @@ def smooth_hess(
     check_choice("estimator", estimator, ESTIMATORS)
     check_choice("sampling", sampling, SAMPLINGS)
     counts = sample_counts(n_samples, rtol, sampling)
-    with torch.inference_mode(False), torch.no_grad():
+    with run.own_arithmetic(inputs.device):
         law = _noise(inputs, sigma, covariance, features, noise, sampling, seed)
         query = GradientQuery(forward_func, inputs, target, run)
         rows = rows_in_memory(inputs, law.dim, counts[-1], query, run)

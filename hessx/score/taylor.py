@@ -90,7 +90,7 @@ def perturbation_mse(
         raise ValueError(f"hessian must be {(rows, d, d)}, got {tuple(hessian.shape)}")
     dtype = torch.float64 if inputs.dtype == torch.float64 else torch.float32
     total = torch.zeros(rows, dtype=torch.float64, device=inputs.device)
-    with torch.inference_mode(False), torch.no_grad():
+    with run.own_arithmetic(inputs.device):
         query = ValueQuery(forward_func, inputs, target, run)
         slope = gradient.reshape(rows, d).to(dtype)
         step = query.examples_per_batch

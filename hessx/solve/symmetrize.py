@@ -28,8 +28,8 @@ from hessx.moments import HEAD, Moments, Scatter
 
 ESTIMATORS = ("gls", "centered", "stein")
 
-# Eigenvalues of the gradients' Gram matrix below this share of the largest are rounding in float32.
-_SPECTRUM_FLOOR = 1e-6
+# Eigenvalues of the Gram matrix below this many rounding errors of the largest are rounding.
+_SPECTRUM_FLOOR = 10
 # Keeps p_kl defined where both variances vanish, without moving it elsewhere.
 _WEIGHT_FLOOR = 1e-9
 # Block edges of the shrinkage of the first estimate: narrow where eigenvalues are large.
@@ -148,7 +148,7 @@ class _SampleView:
         """Use ``G V = Q s`` and ``Z V = (Z G^T) Q / s``: the n x n Gram matrix alone, n < m."""
         values, q = torch.linalg.eigh(g @ g.mT)
         values, q = values.flip(-1).clamp(min=0), q.flip(-1)
-        floor = _SPECTRUM_FLOOR * values[:, :1]
+        floor = _SPECTRUM_FLOOR * torch.finfo(g.dtype).eps * values[:, :1]
         kept = values > floor
         s = values.sqrt() * kept
         q_over_s = q * torch.where(kept, 1 / s, 0)[:, None, :]
@@ -203,8 +203,7 @@ class _ScatterView:
         centred = estimator != "stein"
         self.n, self.dof = s.n, s.n - 1 if centred else s.n
         if estimator == "gls":
-            values, v = torch.linalg.eigh(s.gg)
-            v = v.flip(-1) * (values.flip(-1) > _SPECTRUM_FLOOR * values[:, -1:])[:, None, :]
+            v = torch.linalg.eigh(s.gg)[1].flip(-1)
         else:
             v = torch.eye(len(s.mean_z), dtype=s.gg.dtype, device=s.gg.device).expand_as(s.gg)
         self.basis, self.mean_u = v, s.mean_z @ v

@@ -32,7 +32,7 @@ def core_moments(
     check_core_moments(u, w)
     u, w = _working(u), _working(w)
     batch, n, k = u.shape
-    out = [torch.empty(batch, k, k, dtype=torch.float64) for _ in range(3)]
+    out = [torch.empty(batch, k, k, dtype=torch.float64, device=u.device) for _ in range(3)]
     _kernel("core_moments", u.dtype)(
         u.data_ptr(),
         u.stride(),
@@ -66,7 +66,7 @@ def _sums(
     shape: tuple[int, ...],
     squares: bool = False,
 ) -> torch.Tensor:
-    out = torch.empty(shape, dtype=torch.float64)
+    out = torch.empty(shape, dtype=torch.float64, device=x.device)
     batch, k = shape
     _kernel("sums", x.dtype)(
         x.data_ptr(),
@@ -86,7 +86,7 @@ def _sums(
 def _fused_product(
     u: torch.Tensor, v: torch.Tensor, weight: torch.Tensor | None, shape: tuple[int, ...]
 ) -> torch.Tensor:
-    out = torch.empty(shape, dtype=torch.float64)
+    out = torch.empty(shape, dtype=torch.float64, device=u.device)
     batch, k, l = shape  # noqa: E741
     _kernel("cross_moments", u.dtype)(
         u.data_ptr(),
@@ -108,7 +108,7 @@ def _fused_product(
 def _blocked_product(
     u: torch.Tensor, v: torch.Tensor, weight: torch.Tensor | None, shape: tuple[int, ...]
 ) -> torch.Tensor:
-    out = torch.zeros(shape, dtype=torch.float64)
+    out = torch.zeros(shape, dtype=torch.float64, device=u.device)
     for start in range(0, u.shape[1], SAMPLE_BLOCK):
         block = slice(start, start + SAMPLE_BLOCK)
         left = u[:, block] if weight is None else weight[..., block, None] * u[:, block]

@@ -50,6 +50,6 @@ def _fill(
         rows = max(1, _NUMBERS_AT_ONCE // max(1, out.shape[1]))
         for start in range(0, out.shape[0], rows):
             part = out[start : start + rows]
-            drawn = torch.empty(part.shape, dtype=torch.float32)
+            drawn = torch.empty(part.shape, dtype=torch.float32, device=out.device)
             run(fill_float, drawn, first_sample + start)
             part.copy_(drawn)
