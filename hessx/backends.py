@@ -55,6 +55,8 @@ def backend(name: str, level: str | None = None) -> Iterator[None]:
         >>> with hessx.backend("reference"):
         ...     draws = hessx.ops.normal(2, 3, seed=0)
     """
+    if level is None and name in ("auto", "native"):
+        level = os.environ.get("HESSX_CPU_LEVEL") or None
     token = _choice.set(_checked(name, level, argument="name"))
     try:
         yield

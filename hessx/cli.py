@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, OSError, demo.MissingExtraError) as error:
+    except (ValueError, RuntimeError, OSError, demo.MissingExtraError) as error:
         print(f"hessx: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -56,14 +56,21 @@ def _version(package: str) -> str:
         return "not installed"
 
 
+def _level() -> str:
+    try:
+        return backends.cpu_level()
+    except (RuntimeError, ValueError) as error:
+        # A backend that cannot be forced is what somebody reads this report for.
+        return f"undecided ({error})"
+
+
 def _describe(name: str) -> str:
     if reason := backends.missing(name):
         return f"missing: {reason}"
     if name == "native":
         levels = backends.levels()
         return (
-            f"C++, CPU, level {backends.cpu_level()} of {', '.join(levels)}, "
-            f"{torch.get_num_threads()} threads"
+            f"C++, CPU, level {_level()} of {', '.join(levels)}, {torch.get_num_threads()} threads"
         )
     if name == "triton":
         interpreted = backends.missing(name, "cpu") is None

@@ -198,8 +198,12 @@ class SymmetricOperator:
             ValueError: If ``labels`` does not label each feature.
         """
         k = self.basis.shape[-2]
+        labels = torch.as_tensor(labels)
+        if labels.dtype == torch.bool:
+            raise ValueError(f"labels must be ({k},) integers >= 0, got bool")
         if labels.shape != (k,) or labels.is_floating_point() or bool((labels < 0).any()):
             raise ValueError(f"labels must be ({k},) integers >= 0, got {tuple(labels.shape)}")
+        labels = labels.long()
         groups = int(labels.max()) + 1
         rows = self.basis.new_zeros(*self.basis.shape[:-2], groups, self.basis.shape[-1])
         rows.index_add_(-2, labels.to(self.basis.device), self.basis)

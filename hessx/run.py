@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -76,6 +77,11 @@ class Run:
         return tqdm(total=total, desc=name, unit="grad", disable=not self.show_progress)
 
 
+def accumulation_dtype(inputs: Tensor) -> torch.dtype:
+    """Return the type to compute in: float64 for float64 inputs, else float32."""
+    return torch.float64 if inputs.dtype == torch.float64 else torch.float32
+
+
 def check_int(name: str, value: Any, low: int, high: int | None = None) -> None:
     """Raise unless ``value`` is an integer in ``[low, high]``."""
     if not isinstance(value, int) or isinstance(value, bool):
@@ -108,4 +114,9 @@ def check_inputs(inputs: Any) -> None:
 def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

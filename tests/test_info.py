@@ -53,6 +53,11 @@ def test_info_says_which_level_and_how_many_threads():
         assert "2 threads" in hessx.info().backends["native"]
 
 
+def test_info_reports_a_backend_that_cannot_be_forced():
+    output = run("import hessx; print(hessx.info())", HESSX_BACKEND="cuda")
+    assert "undecided (backend 'cuda' is missing" in output
+
+
 def test_import_loads_neither_triton_nor_the_compiled_module():
     output = run(
         "import sys, hessx; print([m for m in ('triton', 'hessx._native') if m in sys.modules])"

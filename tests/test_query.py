@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hessx.query import GradientQuery, ValueQuery, target_index
+from hessx.query import GradientQuery, ValueQuery, _check_mode, target_index
 from hessx.run import Run
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
@@ -109,6 +109,44 @@ def test_values_are_asked_in_batches():
     query = ValueQuery(f, torch.ones(10, 4), None, Run(max_examples_per_batch=4))
     assert query.value.tolist() == [4.0] * 10
     assert max(sizes) <= 4
+
+
+def test_black_boxes_may_work_in_place():
+    inputs = torch.ones(5, 4)
+
+    def f(x):
+        with torch.no_grad():
+            return x.sub_(3).sum(1)
+
+    query = ValueQuery(f, inputs, None, Run())
+    assert query.value.tolist() == [-8.0] * 5
+    assert (inputs == 1).all()
+    # Nothing is known of the memory that a black box takes.
+    assert query.examples_per_batch <= 1024
+
+
+@pytest.mark.parametrize(
+    ("module", "refused"),
+    [
+        (nn.InstanceNorm1d(4, track_running_stats=True), True),
+        (nn.InstanceNorm1d(4), False),
+        (nn.Dropout(0.5), True),
+        (nn.Dropout(0.0), False),
+        (nn.LSTM(4, 4, num_layers=2, dropout=0.1), True),
+        (nn.LSTM(4, 4), False),
+        (nn.MultiheadAttention(4, 1, dropout=0.1), True),
+        (nn.MultiheadAttention(4, 1), False),
+    ],
+)
+def test_layers_that_behave_differently_in_training(module, refused):
+    def check():
+        _check_mode(nn.ModuleList([module.train()]))
+
+    if refused:
+        with pytest.raises(ValueError, match="training mode"):
+            check()
+    else:
+        check()
 
 
 @pytest.mark.parametrize(

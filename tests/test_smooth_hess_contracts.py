@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -195,6 +196,50 @@ def test_rtol_stops_rows_one_by_one(net, x):
     assert (result.n_samples[~result.converged] == 1500).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("n", [3, 300, 4000, 5000])
+def test_features_of_very_small_sigma_are_not_lost(dtype, n):
+    """Whatever is kept: samples of few or many draws, or sums."""
+    sigma = torch.tensor([1.0, 0.02])
+    result = hessx.smooth_hess(
+        lambda z: z.square().sum(1), torch.zeros(1, 2, dtype=dtype), sigma=sigma, n_samples=n
+    )
+    error = 0.01 if n > 100 else 2.0
+    torch.testing.assert_close(
+        result.diagonal()[0], torch.full((2,), 2.0, dtype=dtype), rtol=error, atol=0
+    )
+
+
+def test_several_threads_at_once(net, x):
+    """Different seeds and backends in two Python threads give what they give alone."""
+
+    def call(seed: int) -> Tensor:
+        with hessx.backend("reference" if seed % 2 else "auto"):
+            return hessx.smooth_hess(net, x, 1, sigma=0.4, seed=seed).to_dense()
+
+    expected = [call(seed) for seed in range(6)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(call, range(6)))
+    for a, b in zip(expected, found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * a.abs().max().item())
+
+
+def test_autocast_reaches_the_model_alone(net, x):
+    seen = []
+
+    def model(z):
+        out = net(z)
+        seen.append(out.dtype)
+        return out.float()
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = hessx.smooth_hess(model, x, 1, sigma=0.4, n_samples=1000)
+    assert set(seen) == {torch.bfloat16}
+    full = hessx.smooth_hess(net, x, 1, sigma=0.4, n_samples=1000)
+    # The model's own rounding; estimating in bfloat16 would add an error of the size of H.
+    assert (cast.to_dense() - full.to_dense()).norm() <= 0.15 * full.to_dense().norm()
+
+
 def test_features_of_sigma_zero_stay(net, x):
     sigma = torch.full((D,), 0.4)
     sigma[[2, 11]] = 0
@@ -303,6 +348,8 @@ BAD_CALLS = {
         ValueError,
         "gradient of forward_func is not finite for input row 0",
     ),
+    "covariance of another kind": ({"covariance": "full"}, TypeError, "covariance must be a"),
+    "features of another kind": ({"features": 5}, TypeError, "features must be a"),
     "dropout": (
         {"forward_func": nn.Sequential(nn.Linear(D, 4), nn.Dropout()).train()},
         ValueError,

@@ -53,6 +53,23 @@ def test_a_dense_hessian_and_an_operator_agree():
     torch.testing.assert_close(scores[0], chunked)
 
 
+def test_float64_models_of_float32_inputs():
+    found = hessx.perturbation_mse(
+        lambda x: x.square().sum(1),
+        X.float(),
+        None,
+        2 * X,
+        2 * torch.eye(D, dtype=torch.float64).expand(3, D, D),
+        radius=0.5,
+    )
+    assert found.max() < 1e-10
+
+
+def test_models_must_be_tensors():
+    with pytest.raises(TypeError, match="gradient must be a floating-point tensor"):
+        hessx.perturbation_mse(lambda x: x.sum(1), X, None, [1.0], radius=1.0)
+
+
 def test_black_boxes_need_no_gradient():
     found = hessx.perturbation_mse(lambda x: x.detach().sum(1), X, None, ZERO + 1, radius=1.0)
     assert found.max() < 1e-20
@@ -66,6 +83,8 @@ def test_black_boxes_need_no_gradient():
         ({"law": "sphere"}, "law must be one of"),
         ({"gradient": torch.zeros(3, D + 1)}, "gradient must have the shape of inputs"),
         ({"hessian": torch.zeros(3, D, D + 1)}, r"hessian must be \(3, 6, 6\)"),
+        ({"hessian": torch.full((3, D, D), torch.nan)}, "hessian must be finite"),
+        ({"gradient": ZERO / 0}, "gradient must be finite"),
     ],
 )
 def test_bad_calls_are_refused(change, message):

@@ -14,7 +14,7 @@ from hessx.moments import KEPT_SAMPLES, Moments
 from hessx.operators import SymmetricOperator
 from hessx.perturb import Noise
 from hessx.query import GradientQuery
-from hessx.run import Run, check_int
+from hessx.run import Run, accumulation_dtype, check_int
 from hessx.solve.symmetrize import symmetrize
 
 DEFAULT_SAMPLES = 256
@@ -42,22 +42,21 @@ def sample_counts(n_samples: int | None, rtol: float | None, sampling: str) -> l
     return [*(p for p in points if p < n_samples), n_samples]
 
 
-def accumulation_dtype(inputs: Tensor) -> torch.dtype:
-    """Return the type that gradients are kept in: float32 for half types too."""
-    return torch.float64 if inputs.dtype == torch.float64 else torch.float32
+def rows_in_memory(inputs: Tensor, law: Noise, n_samples: int, run: Run) -> int:
+    """Return how many rows' moments and estimates fit in the half that queries leave.
 
-
-def rows_in_memory(inputs: Tensor, dim: int, n_samples: int, query: GradientQuery, run: Run) -> int:
-    """Return how many rows' moments and estimates fit in the half that queries leave."""
-    size = inputs.element_size() if inputs.dtype == torch.float64 else 4
-    kept = min(n_samples, max(dim, KEPT_SAMPLES))
-    rank = min(n_samples, dim)
+    Raises:
+        ValueError: If not even one row fits in a ``memory_limit``.
+    """
+    size = accumulation_dtype(inputs).itemsize
+    kept = min(n_samples, max(law.dim, KEPT_SAMPLES))
+    rank = min(n_samples, law.dim)
     # Gradients as they arrive, joined, centred and in the basis; small matrices in float64.
-    row = 6 * kept * dim * size + 24 * rank * rank * 8
+    row = 6 * kept * law.dim * size + 24 * rank * rank * 8
     memory = run.memory(inputs.device) // 2
     if row > memory and run.memory_limit is not None:
         raise ValueError(
-            f"memory_limit must be at least {2 * row} bytes for {n_samples} samples in {dim} "
+            f"memory_limit must be at least {2 * row} bytes for {n_samples} samples in {law.dim} "
             f"dimensions, got {run.memory_limit}"
         )
     return max(1, memory // row)
@@ -120,9 +119,11 @@ class Sampler:
             estimate.variance.to(self._dtype),
             estimate.contributions,
         )
-        # The draws of antithetic pairs have mean 0: their mean gradient needs no correction.
-        shift = estimate.mean_shift * (len(self._signs) == 1)
-        return operator, shift.to(torch.float64)
+        shift = estimate.mean_shift.double()
+        if len(self._signs) == 2:
+            # The draws of antithetic pairs have mean 0: nothing to correct.
+            shift = torch.zeros_like(shift)
+        return operator, shift
 
     def finished(
         self,

@@ -15,7 +15,6 @@ from hessx import covariance as covariances
 from hessx.explain.sampling import (
     Part,
     Sampler,
-    accumulation_dtype,
     estimate_rows,
     rows_in_memory,
     sample_counts,
@@ -24,7 +23,7 @@ from hessx.features import Features, Identity
 from hessx.operators import SymmetricOperator
 from hessx.perturb import SAMPLINGS, FeatureNoise, InputNoise, Noise, NormalDraws
 from hessx.query import GradientQuery
-from hessx.run import Run, check_choice, check_inputs, check_int
+from hessx.run import Run, accumulation_dtype, check_choice, check_inputs, check_int
 from hessx.solve.symmetrize import ESTIMATORS
 
 
@@ -32,23 +31,25 @@ from hessx.solve.symmetrize import ESTIMATORS
 class SmoothHess(SymmetricOperator):
     """SmoothHess of a batch of inputs, in feature units, factored.
 
-    Row ``i`` as a single operator is ``result[i]``. Nothing of size ``k x k`` exists until
-    :meth:`to_dense` is called. A ``relative_error`` of nan means that all gradients were equal: no
-    kink was seen, and H is 0.
+    Row ``i`` as a single operator is ``result[i]``. With fewer samples than features (and ``gls``)
+    nothing of size ``k x k`` exists until :meth:`to_dense` is called. A ``relative_error`` of nan
+    means that all gradients were equal: no kink was seen, and H is 0.
 
     Attributes:
         value: ``(B,)``, ``f(x0)``.
         gradient: ``(B, *shape)``, SmoothGrad from the same queries.
         feature_gradient: ``(B, k)``, SmoothGrad in features, ``S^T`` of :attr:`gradient`.
         n_samples: ``(B,)``, gradients used for each row.
-        converged: ``(B,)``, whether ``rtol`` was reached; all True when none was asked for.
+        converged: ``(B,)``, whether ``rtol`` was reached (never by an error of nan); all True when
+            none was asked for.
         identified: ``(k,)``, False for features that the perturbation does not reach: their
             entries of H are 0 and mean nothing.
         estimand: ``"features"``: H of ``f * N(0, sigma^2 S Sigma S^T)`` along S; ``"input"``: the
             sums over features, ``S^T H S``, of the input Hessian of ``f * N(0, sigma^2 I)``.
         estimator: ``"gls"``, ``"centered"`` or ``"stein"``.
         seconds: Wall clock of the whole call.
-        model_seconds: Of it, the time inside the model, forward and backward.
+        model_seconds: Of it, the host's time inside the model, forward and backward (on a GPU, the
+            time to launch it).
     """
 
     value: Tensor
@@ -145,8 +146,9 @@ def smooth_hess(
         n_samples: Gradients an input, 256 unless given. With ``rtol``, the cap: 12,800 unless
             given.
         rtol: Ask for this ``relative_error``: draws are appended until each row's estimate of it
-            is below, or the cap is reached. It is met on average, not guaranteed; about 90 % of
-            runs stay below ``1.15 rtol``.
+            is below, or the cap is reached. It is met on average, not guaranteed: ask for
+            ``rtol / 1.15`` where most runs must meet it. Where all gradients are equal (an error of
+            nan) the cap is reached.
         seed: Key of the noise; samples are shared by all rows.
         additional_forward_args: Passed to ``forward_func`` after the inputs; tensors with a first
             dimension of B row by row.
@@ -182,11 +184,13 @@ def smooth_hess(
     check_choice("noise", noise, ("features", "input"))
     check_choice("estimator", estimator, ESTIMATORS)
     check_choice("sampling", sampling, SAMPLINGS)
+    _check_kind("covariance", covariance, covariances.Covariance)
+    _check_kind("features", features, Features)
     counts = sample_counts(n_samples, rtol, sampling)
     with run.own_arithmetic(inputs.device):
-        law = _noise(inputs, sigma, covariance, features, noise, sampling, seed)
+        law = _noise(inputs, sigma, covariance, features, noise, sampling, run.seed)
         query = GradientQuery(forward_func, inputs, target, run)
-        rows = rows_in_memory(inputs, law.dim, counts[-1], query, run)
+        rows = rows_in_memory(inputs, law, counts[-1], run)
         parts = []
         with run.progress(len(inputs) * counts[-1], "smooth_hess") as progress:
             for start in range(0, len(inputs), rows):
@@ -218,6 +222,11 @@ def sigma_for_radius(radius: float, d: int) -> float:
     if not (math.isfinite(radius) and radius > 0):
         raise ValueError(f"radius must be > 0 and finite, got {radius}")
     return radius / math.sqrt(d)
+
+
+def _check_kind(name: str, value: Any, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__module__}.{kind.__name__}, got {value!r}")
 
 
 def _noise(
@@ -284,7 +293,10 @@ def _assemble(
     shift = joined(law.expand(part.mean_shift) for part in parts)
     basis = operator.basis
     return SmoothHess(
-        **vars(operator),
+        basis=basis,
+        core=operator.core,
+        variance=operator.variance,
+        contributions=operator.contributions,
         value=query.value.to(basis),
         gradient=(mean + law.features.lift_minimal(shift)).to(basis),
         feature_gradient=(law.features.pull(mean) + shift).to(basis),

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from hessx.covariance import CovarianceRoot
 from hessx.features import FeatureMap
 from hessx.perturb.draws import NormalDraws
+
+# Numbers of input-sized draws made again at once.
+_NUMBERS_AT_ONCE = 2**22
 
 
 class Noise(ABC):
@@ -107,6 +111,15 @@ class InputNoise(Noise):
         """See :meth:`Noise.draw`."""
         normal = self._draws.draw(first, count).reshape(count, *self.features.shape)
         return self.pull(normal), self.sigma * normal
+
+    def coordinates(self, first: int, count: int) -> Tensor:
+        """See :meth:`Noise.coordinates`: a few input-sized draws at a time."""
+        step = max(1, _NUMBERS_AT_ONCE // self.features.shape.numel())
+        parts = []
+        for start in range(first, first + count, step):
+            normal = self._draws.draw(start, min(step, first + count - start))
+            parts.append(self.pull(normal.unflatten(1, self.features.shape)))
+        return torch.cat(parts)
 
     def pull(self, g: Tensor) -> Tensor:
         """See :meth:`Noise.pull`."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from hessx import ops
 from hessx.operators import SymmetricOperator
 from hessx.query import ValueQuery
-from hessx.run import Run, check_choice, check_inputs, check_int
+from hessx.run import Run, accumulation_dtype, check_choice, check_inputs, check_int
 
 _POINTS, _RADII = 0, 1
 
@@ -80,6 +80,7 @@ def perturbation_mse(
     check_int("n_samples", n_samples, 1)
     if not (math.isfinite(radius) and radius > 0):
         raise ValueError(f"radius must be > 0 and finite, got {radius}")
+    _check_model_part("gradient", gradient, inputs)
     if gradient.shape != inputs.shape:
         raise ValueError(
             f"gradient must have the shape of inputs {tuple(inputs.shape)}, "
@@ -88,11 +89,15 @@ def perturbation_mse(
     rows, d = len(inputs), math.prod(inputs.shape[1:])
     if hessian is not None and hessian.shape != (rows, d, d):
         raise ValueError(f"hessian must be {(rows, d, d)}, got {tuple(hessian.shape)}")
-    dtype = torch.float64 if inputs.dtype == torch.float64 else torch.float32
+    if isinstance(hessian, Tensor):
+        _check_model_part("hessian", hessian, inputs)
+    dtype = accumulation_dtype(inputs)
     total = torch.zeros(rows, dtype=torch.float64, device=inputs.device)
     with run.own_arithmetic(inputs.device):
         query = ValueQuery(forward_func, inputs, target, run)
         slope = gradient.reshape(rows, d).to(dtype)
+        if isinstance(hessian, Tensor):
+            hessian = hessian.to(dtype)
         step = query.examples_per_batch
         with run.progress(rows * n_samples, "perturbation_mse") as progress:
             for first in range(0, n_samples, step):
@@ -110,6 +115,16 @@ def perturbation_mse(
     return total / n_samples
 
 
+def _check_model_part(name: str, value: Any, inputs: Tensor) -> None:
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{name} must be a floating-point tensor, got {kind}")
+    if value.device != inputs.device:
+        raise ValueError(f"{name} must be on {inputs.device} like the inputs, got {value.device}")
+    if not value.isfinite().all():
+        raise ValueError(f"{name} must be finite")
+
+
 def _points(
     first: int,
     count: int,
@@ -123,6 +138,8 @@ def _points(
     """Return the numbered points in the ball, ``(count, d)``."""
     where: dict[str, Any] = {"seed": seed, "first_sample": first, "dtype": dtype, "device": device}
     direction = ops.normal(count, d, stream=_POINTS, **where)
+    # A radius that rounds to 0 (one number in 2^25) has no direction: in one dimension it matters.
+    direction = torch.where(direction.any(1, keepdim=True), direction, 1)
     share = ops.uniform(count, 1, stream=_RADII, **where)
     if law == "ball":
         share = share ** (1 / d)

@@ -221,3 +221,15 @@ def test_raw_op_refuses_what_would_read_out_of_bounds(cpu_backend):
         torch.ops.hessx.cross_moments(torch.ones(1, 3, 2), torch.ones(1, 4, 2))
     with pytest.raises(ValueError, match="one shape"):
         torch.ops.hessx.core_moments(torch.ones(1, 3, 2), torch.ones(1, 4, 2))
+
+
+def test_results_stay_on_the_tensors_device():
+    """A default device for new tensors must not reach the outputs of kernels."""
+    u = torch.randn(2, 30, 5)
+    expected = core_moments(u, u)
+    with torch.device("meta"):
+        found = core_moments(u, u)
+        sums = cross_moments(u, u)
+    for a, b in zip(expected, found, strict=True):
+        assert torch.equal(a, b)
+    assert all(x.device.type == "cpu" for x in sums)
