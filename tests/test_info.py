@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import torch
 
@@ -35,6 +36,11 @@ def run(code: str, **environment: str) -> str:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout + result.stderr
+
+
+def test_the_version_is_stated_alike():
+    pyproject = (Path(__file__).parent.parent / "pyproject.toml").read_text()
+    assert f'\nversion = "{hessx.__version__}"\n' in pyproject
 
 
 def test_info_names_versions_and_backends():
