@@ -49,17 +49,20 @@ class Scatter:
     head_z: Tensor
     head_g: Tensor
 
+    def rows(self, index: Tensor | slice) -> Scatter:
+        """Return those of some rows."""
+        return replace(
+            self,
+            mean_g=self.mean_g[index],
+            zg=self.zg[index],
+            gg=self.gg[index],
+            head_g=self.head_g[index],
+        )
+
     def split(self) -> Iterator[Scatter]:
         """Yield the rows one by one."""
         for row in range(len(self.mean_g)):
-            part = slice(row, row + 1)
-            yield replace(
-                self,
-                mean_g=self.mean_g[part],
-                zg=self.zg[part],
-                gg=self.gg[part],
-                head_g=self.head_g[part],
-            )
+            yield self.rows(slice(row, row + 1))
 
 
 class Moments:

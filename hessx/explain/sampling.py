@@ -108,10 +108,12 @@ class Sampler:
             count = min(stop, first - first % _BLOCK + _BLOCK) - first
             self.moments.add(first, *self._block(first, count))
 
-    def solve(self, estimator: str) -> tuple[SymmetricOperator, Tensor]:
-        """Return the estimate in features, and the correction of the mean gradient in ``z``."""
+    def solve(self, estimator: str, rows: Tensor) -> tuple[SymmetricOperator, Tensor]:
+        """Return the estimate of some rows in features, and the correction of their gradients."""
         noise = self._law.covariance_noise(self.moments.n)
-        estimate = symmetrize(self.moments, self._law.sigma, estimator, noise)
+        estimate = symmetrize(
+            self.moments, self._law.sigma, estimator, noise, None if rows.all() else rows
+        )
         basis = self._law.expand(estimate.basis.mT).mT.to(self._dtype)
         operator = SymmetricOperator(
             basis,
@@ -126,16 +128,11 @@ class Sampler:
         return operator, shift
 
     def finished(
-        self,
-        operator: SymmetricOperator,
-        shift: Tensor,
-        converged: Tensor,
-        done: Tensor | slice = slice(None),
+        self, operator: SymmetricOperator, shift: Tensor, converged: Tensor, done: Tensor
     ) -> Part:
-        """Return the rows that are done with their estimate."""
+        """Return the rows that are done, with their estimate."""
         n = self.n_gradients
-        mean = self._total[done] / n
-        return Part(self.rows[done], operator, mean, shift, n, converged)
+        return Part(self.rows[done], operator, self._total[done] / n, shift, n, converged)
 
     def select(self, mask: Tensor) -> None:
         """Go on with these rows only."""
@@ -204,17 +201,19 @@ def estimate_rows(
         look = (due <= n) | (n == counts[-1])
         if not look.any():
             continue
-        operator, shift = sampler.solve(estimator)
+        operator, shift = sampler.solve(estimator, look)
         if rtol is None:
-            yield sampler.finished(operator, shift, torch.ones_like(look))
+            yield sampler.finished(operator, shift, look, look)
             return
         error = operator.relative_error
-        done = look & ((error <= rtol) | (n == counts[-1]))
-        if done.any():
-            yield sampler.finished(operator.rows(done), shift[done], error[done] <= rtol, done)
+        stop = (error <= rtol) | (n == counts[-1])
+        done = look.clone()
+        done[look] = stop
+        if stop.any():
+            yield sampler.finished(operator.rows(stop), shift[stop], error[stop] <= rtol, done)
         if done.all():
             return
-        due, error, look = due[~done], error[~done], look[~done]
-        sampler.select(~done)
         growth = (1.05 * (error / rtol).square()).nan_to_num(nan=4.0, posinf=4.0).clamp(1.2, 4.0)
-        due = torch.where(look, (n * growth).long(), due)
+        due[look] = (n * growth).long()
+        due = due[~done]
+        sampler.select(~done)

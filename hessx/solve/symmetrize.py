@@ -69,7 +69,11 @@ class Estimate:
 
 
 def symmetrize(
-    moments: Moments, sigma: float, estimator: str, covariance_noise: float = 1.0
+    moments: Moments,
+    sigma: float,
+    estimator: str,
+    covariance_noise: float = 1.0,
+    rows: Tensor | None = None,
 ) -> Estimate:
     """Return the symmetric estimate of ``E[z g^T] / sigma``.
 
@@ -81,8 +85,9 @@ def symmetrize(
             subtracted).
         covariance_noise: The variance of the draws' sample covariance as a share of that of
             independent draws.
+        rows: ``(B,)`` bool, the rows to estimate; all unless given.
     """
-    views = _views(moments, estimator)
+    views = _views(moments, estimator, rows)
     if estimator == "gls":
         parts = [_generalised(view, sigma, covariance_noise) for view in views]
     else:
@@ -90,14 +95,20 @@ def symmetrize(
     return parts[0] if len(parts) == 1 else Estimate.joined(parts)
 
 
-def _views(moments: Moments, estimator: str) -> Iterator[_SampleView | _ScatterView]:
+def _views(
+    moments: Moments, estimator: str, rows: Tensor | None
+) -> Iterator[_SampleView | _ScatterView]:
     """Yield the rows: all at once on a GPU; one by one on a CPU, where a row fits in its cache."""
     if moments.keeps_samples:
         z, gradients = moments.samples()
+        if rows is not None:
+            gradients = gradients[rows]
         for g in gradients.split(1) if gradients.is_cpu else [gradients]:
             yield _SampleView.of(z, g, estimator)
         return
     scatter = moments.scatter()
+    if rows is not None:
+        scatter = scatter.rows(rows)
     for part in scatter.split() if scatter.gg.is_cpu else [scatter]:
         yield _ScatterView(part, estimator)
 
