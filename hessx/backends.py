@@ -56,7 +56,7 @@ def backend(name: str, level: str | None = None) -> Iterator[None]:
         ...     draws = hessx.ops.normal(2, 3, seed=0)
     """
     if level is None and name in ("auto", "native"):
-        level = os.environ.get("HESSX_CPU_LEVEL") or None
+        level = _environment_level()
     token = _choice.set(_checked(name, level, argument="name"))
     try:
         yield
@@ -139,8 +139,11 @@ def _current() -> _Choice:
 def _environment() -> _Choice:
     # Read once: looking it up at each call would cost more than a small op.
     name = os.environ.get("HESSX_BACKEND", "auto")
-    level = os.environ.get("HESSX_CPU_LEVEL") or None
-    return _checked(name, level, argument="HESSX_BACKEND")
+    return _checked(name, _environment_level(), argument="HESSX_BACKEND")
+
+
+def _environment_level() -> str | None:
+    return os.environ.get("HESSX_CPU_LEVEL") or None
 
 
 def _checked(name: str, level: str | None, *, argument: str) -> _Choice:

@@ -47,13 +47,10 @@ class Contributions:
         rank = max(part.u.shape[-1] for part in parts)
         most = max(part.u.shape[-2] for part in parts)
 
-        def padded(x: Tensor, rows: int) -> Tensor:
-            return pad(x, (0, rank - x.shape[-1], 0, rows - x.shape[-2]))
-
         return cls(
-            torch.cat([padded(part.u, most) for part in parts]),
-            torch.cat([padded(part.w, most) for part in parts]),
-            torch.cat([padded(part.weight, rank) for part in parts]),
+            torch.cat([padded(part.u, most, rank) for part in parts]),
+            torch.cat([padded(part.w, most, rank) for part in parts]),
+            torch.cat([padded(part.weight, rank, rank) for part in parts]),
             torch.cat([part.count for part in parts]),
             torch.cat([part.n for part in parts]),
         )
@@ -101,3 +98,8 @@ class Contributions:
         n = self.n.reshape(*self.n.shape, *extra)
         spread = (squares / count - (total / count).square()).clamp(min=0)
         return spread / (n - 1).clamp(min=1)
+
+
+def padded(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Return ``x`` with zeros after its last two dimensions, up to these sizes."""
+    return pad(x, (0, columns - x.shape[-1], 0, rows - x.shape[-2]))

@@ -9,9 +9,8 @@ from typing import Any, Literal, overload
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from hessx.contributions import Contributions
+from hessx.contributions import Contributions, padded
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -35,13 +34,10 @@ class SymmetricOperator:
         """Return the rows of batches of any ranks as one batch."""
         rank = max(part.core.shape[-1] for part in parts)
 
-        def padded(x: Tensor, rows: int) -> Tensor:
-            return pad(x, (0, rank - x.shape[-1], 0, rows - x.shape[-2]))
-
         return SymmetricOperator(
-            torch.cat([padded(part.basis, part.basis.shape[-2]) for part in parts]),
-            torch.cat([padded(part.core, rank) for part in parts]),
-            torch.cat([padded(part.variance, rank) for part in parts]),
+            torch.cat([padded(part.basis, part.basis.shape[-2], rank) for part in parts]),
+            torch.cat([padded(part.core, rank, rank) for part in parts]),
+            torch.cat([padded(part.variance, rank, rank) for part in parts]),
             Contributions.joined([part.contributions for part in parts]),
         )
 
@@ -199,10 +195,11 @@ class SymmetricOperator:
         """
         k = self.basis.shape[-2]
         labels = torch.as_tensor(labels)
-        if labels.dtype == torch.bool:
-            raise ValueError(f"labels must be ({k},) integers >= 0, got bool")
-        if labels.shape != (k,) or labels.is_floating_point() or bool((labels < 0).any()):
-            raise ValueError(f"labels must be ({k},) integers >= 0, got {tuple(labels.shape)}")
+        is_integer = not labels.is_floating_point() and labels.dtype != torch.bool
+        if labels.shape != (k,) or not is_integer or bool((labels < 0).any()):
+            raise ValueError(
+                f"labels must be ({k},) integers >= 0, got {tuple(labels.shape)} {labels.dtype}"
+            )
         labels = labels.long()
         groups = int(labels.max()) + 1
         rows = self.basis.new_zeros(*self.basis.shape[:-2], groups, self.basis.shape[-1])

@@ -19,8 +19,7 @@ _BACKWARD_FACTOR = 2
 _INPUT_COPIES = 6
 # Where autograd saves nothing (a black box), nothing is known of what an example takes.
 _MOST_UNKNOWN_EXAMPLES = 1024
-_TRAINING_DEPENDENT = (
-    nn.modules.batchnorm._NormBase,
+_RANDOM_IN_TRAINING = (
     nn.modules.dropout._DropoutNd,
     nn.RNNBase,
     nn.MultiheadAttention,
@@ -258,7 +257,7 @@ def _depends_on_training(module: nn.Module) -> bool:
     if isinstance(module, nn.modules.batchnorm._NormBase):
         return isinstance(module, nn.modules.batchnorm._BatchNorm) or module.track_running_stats
     rate = getattr(module, "p", getattr(module, "dropout", 1.0))
-    return isinstance(module, _TRAINING_DEPENDENT) and rate != 0.0
+    return isinstance(module, _RANDOM_IN_TRAINING) and rate != 0.0
 
 
 def _check_finite(values: Tensor, rows: Tensor) -> None:

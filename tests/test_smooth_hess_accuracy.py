@@ -57,6 +57,20 @@ def test_error_at_800_gradients(net, x0, sigma, bound):
         assert (result.gradient[0].double() - gradient).norm() <= 0.01 * gradient.norm()
 
 
+@pytest.mark.parametrize("sigma", [0.0179, 0.3])
+def test_error_where_only_sums_are_kept(net, x0, sigma):
+    """Pixels at the border have next to no gradient: directions of rounding must stay harmless."""
+    target = target_of(net, x0)
+    _, truth = smooth_taylor(net, target, x0[0], sigma**2 * torch.eye(784))
+    few, many = (
+        compare(hessx.smooth_hess(net, x0, target, sigma=sigma, n_samples=n), truth)
+        for n in (1200, 4800)
+    )
+    # Half the error at four times the samples.
+    assert many[0] <= 0.65 * few[0]
+    assert 0.75 <= many[1] <= 1.3
+
+
 SEGMENTS = hessx.Segments((torch.arange(784) // 28 // 4) * 7 + torch.arange(784) % 28 // 4)
 HALF = torch.where(torch.arange(784) % 28 < 14, 0.1, 0.0)
 RAMP = torch.linspace(0, 0.2, 784)
@@ -263,7 +277,8 @@ def test_gls_never_loses_to_centred_on_a_flat_spectrum():
             for estimator in ("gls", "centered")
         )
         assert gls[0] <= 1.02 * centred[0]
-        assert 0.8 <= gls[1] <= 1.25 or gls[0] > 0.8
+        assert gls[1] >= 0.8
+        assert gls[1] <= 1.25 or gls[0] > 0.8
 
 
 def test_rtol_is_met_on_average(net, x0):

@@ -62,16 +62,14 @@ class NormalDraws:
     def _directions(self, frame: int, rows: int) -> Tensor:
         """Return the first ``rows`` (or more) unit vectors of a frame.
 
-        Orthogonalised in order (the inverse of the Gram matrix's Cholesky factor is Gram and
-        Schmidt's procedure), so that the first rows of a frame do not depend on how many are asked
-        for. In float64: the Gram matrix squares the condition number, about ``dim`` for a whole
-        frame. This takes a fraction of the time of Householder's orthogonalisation.
+        Orthogonalisation goes through the rows in order, so the first rows of a frame do not
+        depend on how many are asked for.
         """
         if self._last_frame[0] != frame or len(self._last_frame[1]) < rows:
-            normal = self._normal(frame * self.dim, rows, _DIRECTIONS).double()
-            factor = torch.linalg.cholesky(normal @ normal.mT)
-            rows_of_frame = torch.linalg.solve_triangular(factor, normal, upper=False)
-            self._last_frame = (frame, rows_of_frame.to(self._dtype))
+            normal = self._normal(frame * self.dim, rows, _DIRECTIONS)
+            q, r = torch.linalg.qr(normal.mT)
+            # Householder's signs are arbitrary; a positive diagonal makes the frame Haar.
+            self._last_frame = (frame, (q * r.diagonal().sign()).mT)
         return self._last_frame[1]
 
     def _normal(self, first: int, count: int, stream: int) -> Tensor:

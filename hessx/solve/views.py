@@ -181,7 +181,8 @@ class _Second:
     def products(self, n: int) -> Products:
         """Return the products of ``n`` samples, the fourth moments by Isserlis' formula."""
         u2 = self.uu.diagonal(dim1=1, dim2=2)
-        w2 = self.ww.diagonal(dim1=1, dim2=2)
+        # Rounding makes a variance of nothing negative, and weights made of it unbounded.
+        w2 = self.ww.diagonal(dim1=1, dim2=2).clamp(min=0)
         own = self.uw.diagonal(dim1=1, dim2=2)
         square = u2[:, :, None] * w2[:, None, :] + 2 * self.uw.square()
         cross = own[:, :, None] * own[:, None, :] + self.uu * self.ww + self.uw * self.uw.mT
