@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BUILD_INPUTS := pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*)
-BENCHES := noise moments smooth_hess fashion_mnist
+C_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
+BENCHES := noise moments eigh trust_region smooth_hess fashion_mnist
 
 # A file of constraints given by its variable also holds for the isolated build of the package.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The CUDA kernels too where their compiler is found.
+export HESSX_BUILD_CUDA ?= $(if $(shell command -v nvcc),1,0)
 
-.PHONY: demo test test-all bench lint docs clean
+.PHONY: demo test test-all bench gpu-report lint docs clean
 
 demo: .venv/demo.stamp
 	$(BIN)/hessx demo --out out/demo
@@ -22,9 +25,13 @@ test-all: .venv/test.stamp
 bench: .venv/test.stamp
 	set -e; for name in $(BENCHES); do $(BIN)/python -m bench.$$name; done
 
+# Registers, occupancy and computed floors of every GPU kernel; no GPU is needed.
+gpu-report: .venv/test.stamp
+	$(BIN)/python -m bench.gpu_report
+
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
-	$(BIN)/clang-format --dry-run -Werror csrc/*.h csrc/*.cpp
+	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES)
 	$(BIN)/mypy
 
 docs: .venv/test.stamp
@@ -32,7 +39,7 @@ docs: .venv/test.stamp
 	$(BIN)/pdoc --docformat google --math --output-directory out/docs hessx
 
 clean:
-	rm -rf build dist out *.egg-info .venv hessx/_native*.so
+	rm -rf build dist out *.egg-info .venv hessx/_native*.so hessx/_cuda*.so
 
 .venv/pyvenv.cfg:
 	$(PYTHON) -m venv .venv

@@ -1,6 +1,6 @@
 """Noise: nanoseconds a number against torch.randn, by level, dtype and threads.
 
-Run with ``python -m bench.noise``.
+Run with ``python -m bench.noise``; ``--device cuda`` measures the kernels of a GPU.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import torch
 
 import hessx
-from bench.common import compare, machine, print_row
+from bench.common import compare, machine, parser, print_row, thread_counts
 from hessx import backends
 
 SHAPE = (1000, 784)
 
 
-def candidates(law: str, dtype: torch.dtype) -> dict[str, object]:
-    out = torch.empty(SHAPE, dtype=dtype)
+def candidates(law: str, dtype: torch.dtype, device: torch.device) -> dict[str, object]:
+    out = torch.empty(SHAPE, dtype=dtype, device=device)
     op = getattr(torch.ops.hessx, law)
 
     def at(level: str):
@@ -26,19 +26,25 @@ def candidates(law: str, dtype: torch.dtype) -> dict[str, object]:
         return run
 
     torch_fill = out.normal_ if law == "normal" else out.uniform_
-    return {"torch": torch_fill} | {level: at(level) for level in backends.levels()}
+    if device.type == "cpu":
+        ours = {level: at(level) for level in backends.levels()}
+    else:
+        ours = {"hessx": lambda: op(out, 1, 0, 0)}
+    return {"torch": torch_fill} | ours
 
 
 def main() -> None:
-    print(machine())
+    device = parser(__doc__).parse_args().device
+    print(machine(device))
     print(f"ns a number, out {SHAPE}; in brackets: times faster than torch")
-    for n_threads in (1, 2):
+    for n_threads in thread_counts(device):
         torch.set_num_threads(n_threads)
         for law in ("uniform", "normal"):
             for dtype in (torch.float32, torch.float64):
                 label = f"{law} {str(dtype)[6:]}, {n_threads} threads"
                 unit = 1e-9 * SHAPE[0] * SHAPE[1]
-                print_row(label, compare(candidates(law, dtype)), unit)
+                times = compare(candidates(law, dtype, device), device=device)
+                print_row(label, times, unit)
 
 
 if __name__ == "__main__":

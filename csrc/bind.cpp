@@ -54,11 +54,11 @@ Weights<Real> weights(Address address, const Strides2& strides) {
 
 template <class Real, auto KERNEL>
 void noise(Address out, Strides2 shape, Strides2 strides, uint64_t seed, uint64_t first_sample,
-           uint32_t stream, int n_threads, const std::string& level) {
+           uint32_t stream, int64_t first_block, int n_threads, const std::string& level) {
   const auto kernel = find_level(level).noise->*KERNEL;
   const py::gil_scoped_release released;
-  kernel(pointer<Real>(out),
-         {shape[0], shape[1], strides[0], strides[1], seed, first_sample, stream, n_threads});
+  kernel(pointer<Real>(out), {shape[0], shape[1], strides[0], strides[1], seed, first_sample,
+                              stream, first_block, n_threads});
 }
 
 template <class Real, auto KERNEL>
@@ -91,6 +91,28 @@ void core_moments(Address u, Strides3 u_strides, Address w, Strides3 w_strides, 
           pointer<double>(uw), pointer<double>(u2w2), pointer<double>(cross), n_threads});
 }
 
+template <class Real, auto KERNEL>
+void eigh(Address a, Strides3 strides, int64_t batch, int64_t k, Address values, Address vectors,
+          int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).eigh->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({pointer<const Real>(a), strides[0], strides[1], strides[2], batch, k,
+          pointer<Real>(values), pointer<Real>(vectors), n_threads});
+}
+
+template <class Real, auto KERNEL>
+void trust_region(Address eigenvalues, Strides2 eigenvalues_strides, Address gradient,
+                  Strides2 gradient_strides, Address radius, int64_t radius_stride, int64_t batch,
+                  int64_t k, Address step, Address multiplier, int n_threads,
+                  const std::string& level) {
+  const auto kernel = find_level(level).trust_region->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({pointer<const Real>(eigenvalues), eigenvalues_strides[0], eigenvalues_strides[1],
+          pointer<const Real>(gradient), gradient_strides[0], gradient_strides[1],
+          pointer<const Real>(radius), radius_stride, batch, k, pointer<Real>(step),
+          pointer<Real>(multiplier), n_threads});
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -101,13 +123,16 @@ PYBIND11_MODULE(_native, m) {
   m.def("all_levels", [] { return level_names(false); }, "Instruction-set levels that were built.");
 
   m.def("uniform_float", noise<float, &NoiseKernels::uniform_float>, "out"_a, "shape"_a,
-        "strides"_a, "seed"_a, "first_sample"_a, "stream"_a, "n_threads"_a, "level"_a);
+        "strides"_a, "seed"_a, "first_sample"_a, "stream"_a, "first_block"_a, "n_threads"_a,
+        "level"_a);
   m.def("uniform_double", noise<double, &NoiseKernels::uniform_double>, "out"_a, "shape"_a,
-        "strides"_a, "seed"_a, "first_sample"_a, "stream"_a, "n_threads"_a, "level"_a);
+        "strides"_a, "seed"_a, "first_sample"_a, "stream"_a, "first_block"_a, "n_threads"_a,
+        "level"_a);
   m.def("normal_float", noise<float, &NoiseKernels::normal_float>, "out"_a, "shape"_a, "strides"_a,
-        "seed"_a, "first_sample"_a, "stream"_a, "n_threads"_a, "level"_a);
+        "seed"_a, "first_sample"_a, "stream"_a, "first_block"_a, "n_threads"_a, "level"_a);
   m.def("normal_double", noise<double, &NoiseKernels::normal_double>, "out"_a, "shape"_a,
-        "strides"_a, "seed"_a, "first_sample"_a, "stream"_a, "n_threads"_a, "level"_a);
+        "strides"_a, "seed"_a, "first_sample"_a, "stream"_a, "first_block"_a, "n_threads"_a,
+        "level"_a);
 
   m.def("sums_float", sums<float, &MomentsKernels::sums_float>, "x"_a, "x_strides"_a, "weight"_a,
         "weight_strides"_a, "squares"_a, "batch"_a, "n"_a, "k"_a, "out"_a, "n_threads"_a,
@@ -127,4 +152,16 @@ PYBIND11_MODULE(_native, m) {
   m.def("core_moments_double", core_moments<double, &MomentsKernels::core_double>, "u"_a,
         "u_strides"_a, "w"_a, "w_strides"_a, "batch"_a, "n"_a, "k"_a, "uw"_a, "u2w2"_a, "cross"_a,
         "n_threads"_a, "level"_a);
+
+  m.def("eigh_float", eigh<float, &EighKernels::eigh_float>, "a"_a, "strides"_a, "batch"_a, "k"_a,
+        "values"_a, "vectors"_a, "n_threads"_a, "level"_a);
+  m.def("eigh_double", eigh<double, &EighKernels::eigh_double>, "a"_a, "strides"_a, "batch"_a,
+        "k"_a, "values"_a, "vectors"_a, "n_threads"_a, "level"_a);
+
+  m.def("trust_region_float", trust_region<float, &TrustRegionKernels::solve_float>,
+        "eigenvalues"_a, "eigenvalues_strides"_a, "gradient"_a, "gradient_strides"_a, "radius"_a,
+        "radius_stride"_a, "batch"_a, "k"_a, "step"_a, "multiplier"_a, "n_threads"_a, "level"_a);
+  m.def("trust_region_double", trust_region<double, &TrustRegionKernels::solve_double>,
+        "eigenvalues"_a, "eigenvalues_strides"_a, "gradient"_a, "gradient_strides"_a, "radius"_a,
+        "radius_stride"_a, "batch"_a, "k"_a, "step"_a, "multiplier"_a, "n_threads"_a, "level"_a);
 }

@@ -1,5 +1,16 @@
-// Marks arithmetic that both the CPU kernels and CUDA kernels use, and names the CPU level.
+// What arithmetic needs that CPU kernels, nvcc and NVRTC all compile: how to mark it, integer types
+// and the name of the CPU level.
 #pragma once
+
+#if defined(__CUDACC_RTC__)
+// NVRTC finds no headers of the standard library.
+using int32_t = int;
+using int64_t = long long;
+using uint32_t = unsigned int;
+using uint64_t = unsigned long long;
+#else
+#include <cstdint>
+#endif
 
 #if defined(__CUDACC__)
 #define HESSX_HD __host__ __device__ __forceinline__

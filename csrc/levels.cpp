@@ -2,10 +2,12 @@
 
 namespace hessx {
 
-#define HESSX_DECLARE_KERNELS(level)           \
-  namespace level {                            \
-  extern const NoiseKernels noise_kernels;     \
-  extern const MomentsKernels moments_kernels; \
+#define HESSX_DECLARE_KERNELS(level)                    \
+  namespace level {                                     \
+  extern const NoiseKernels noise_kernels;              \
+  extern const MomentsKernels moments_kernels;          \
+  extern const EighKernels eigh_kernels;                \
+  extern const TrustRegionKernels trust_region_kernels; \
   }
 
 HESSX_DECLARE_KERNELS(baseline)
@@ -21,14 +23,19 @@ Levels built_levels() {
   const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");
-  return {{{"x86-64", true, &baseline::noise_kernels, &baseline::moments_kernels},
-           {"x86-64-v3", v3, &v3::noise_kernels, &v3::moments_kernels},
-           {"x86-64-v4", v4, &v4::noise_kernels, &v4::moments_kernels}},
+  return {{{"x86-64", true, &baseline::noise_kernels, &baseline::moments_kernels,
+            &baseline::eigh_kernels, &baseline::trust_region_kernels},
+           {"x86-64-v3", v3, &v3::noise_kernels, &v3::moments_kernels, &v3::eigh_kernels,
+            &v3::trust_region_kernels},
+           {"x86-64-v4", v4, &v4::noise_kernels, &v4::moments_kernels, &v4::eigh_kernels,
+            &v4::trust_region_kernels}},
           3};
 }
 #else
 Levels built_levels() {
-  return {{{"baseline", true, &baseline::noise_kernels, &baseline::moments_kernels}}, 1};
+  return {{{"baseline", true, &baseline::noise_kernels, &baseline::moments_kernels,
+            &baseline::eigh_kernels, &baseline::trust_region_kernels}},
+          1};
 }
 #endif
 

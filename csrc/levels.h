@@ -1,8 +1,10 @@
 // The kernels of each instruction-set level, and which levels this processor runs.
 #pragma once
 
+#include "eigh.h"
 #include "moments.h"
 #include "noise.h"
+#include "trust_region.h"
 
 namespace hessx {
 
@@ -22,11 +24,23 @@ struct MomentsKernels {
   void (*core_double)(const CoreMomentsCall<double>& call);
 };
 
+struct TrustRegionKernels {
+  void (*solve_float)(const TrustRegionCall<float>& call);
+  void (*solve_double)(const TrustRegionCall<double>& call);
+};
+
+struct EighKernels {
+  void (*eigh_float)(const EighCall<float>& call);
+  void (*eigh_double)(const EighCall<double>& call);
+};
+
 struct Level {
   const char* name;
   bool supported;
   const NoiseKernels* noise;
   const MomentsKernels* moments;
+  const EighKernels* eigh;
+  const TrustRegionKernels* trust_region;
 };
 
 constexpr int MAX_LEVELS = 3;

@@ -53,14 +53,14 @@ void words_of(const NoiseCall& call, const KeySchedule& keys, int64_t blocks, Po
   if (at.block + GROUP <= blocks) {
     const uint64_t sample = call.first_sample + static_cast<uint64_t>(at.row);
     for (int lane = 0; lane < GROUP; ++lane) {
-      block[lane] = static_cast<uint64_t>(at.block) + static_cast<uint64_t>(lane);
+      block[lane] = static_cast<uint64_t>(call.first_block + at.block + lane);
       low[lane] = sample;
       high[lane] = sample >> 32;
     }
   } else {
     for (int lane = 0; lane < GROUP; ++lane) {
       const uint64_t sample = call.first_sample + static_cast<uint64_t>(at.row);
-      block[lane] = static_cast<uint64_t>(at.block);
+      block[lane] = static_cast<uint64_t>(call.first_block + at.block);
       low[lane] = sample;
       high[lane] = sample >> 32;
       if (++at.block == blocks) at = {at.row + 1, 0};

@@ -21,6 +21,7 @@ struct NoiseCall {
   int64_t row_stride, column_stride;  // of the output, in elements
   uint64_t seed, first_sample;
   uint32_t stream;
+  int64_t first_block;  // of four features, that column 0 begins with
   int n_threads;
 };
 

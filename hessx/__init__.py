@@ -6,6 +6,7 @@ from hessx.explain import SmoothHess, sigma_for_radius, smooth_hess
 from hessx.features import Basis, Grid, Identity, Segments
 from hessx.info import info
 from hessx.score import perturbation_mse
+from hessx.warmup import warmup
 
 __version__ = "0.1.0"
 
@@ -23,4 +24,5 @@ __all__ = [
     "perturbation_mse",
     "sigma_for_radius",
     "smooth_hess",
+    "warmup",
 ]

@@ -14,6 +14,7 @@ def uniform_float(
     seed: int,
     first_sample: int,
     stream: int,
+    first_block: int,
     n_threads: int,
     level: str,
 ) -> None: ...
@@ -24,6 +25,7 @@ def uniform_double(
     seed: int,
     first_sample: int,
     stream: int,
+    first_block: int,
     n_threads: int,
     level: str,
 ) -> None: ...
@@ -34,6 +36,7 @@ def normal_float(
     seed: int,
     first_sample: int,
     stream: int,
+    first_block: int,
     n_threads: int,
     level: str,
 ) -> None: ...
@@ -44,6 +47,7 @@ def normal_double(
     seed: int,
     first_sample: int,
     stream: int,
+    first_block: int,
     n_threads: int,
     level: str,
 ) -> None: ...
@@ -128,6 +132,54 @@ def core_moments_double(
     uw: int,
     u2w2: int,
     cross: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def eigh_float(
+    a: int,
+    strides: Sequence[int],
+    batch: int,
+    k: int,
+    values: int,
+    vectors: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def eigh_double(
+    a: int,
+    strides: Sequence[int],
+    batch: int,
+    k: int,
+    values: int,
+    vectors: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def trust_region_float(
+    eigenvalues: int,
+    eigenvalues_strides: Sequence[int],
+    gradient: int,
+    gradient_strides: Sequence[int],
+    radius: int,
+    radius_stride: int,
+    batch: int,
+    k: int,
+    step: int,
+    multiplier: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def trust_region_double(
+    eigenvalues: int,
+    eigenvalues_strides: Sequence[int],
+    gradient: int,
+    gradient_strides: Sequence[int],
+    radius: int,
+    radius_stride: int,
+    batch: int,
+    k: int,
+    step: int,
+    multiplier: int,
     n_threads: int,
     level: str,
 ) -> None: ...

@@ -3,6 +3,10 @@
 Without a ``with backend(...)`` block the environment decides, read when the first op is called:
 ``HESSX_BACKEND`` (auto, reference, native, triton or cuda) and ``HESSX_CPU_LEVEL`` (x86-64,
 x86-64-v3 or x86-64-v4).
+
+A forced backend serves every op that it implements. An op that it does not implement in any
+installation takes its automatic backend, so that a whole pipeline can run with one forced; an op
+that it implements, but not here or not for this device, is an error.
 """
 
 from __future__ import annotations
@@ -11,19 +15,22 @@ import importlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import torch
 
 BACKENDS = ("reference", "native", "triton", "cuda")
 
-# The first one that is there serves tensors of that device; any other device takes the reference.
-_PREFERENCE = {"cpu": ("native", "reference"), "cuda": ("triton", "reference")}
+# The first one that implements the op and is there serves tensors of that device; any other device
+# takes the reference. What streams is written in Triton, what is irregular in CUDA C++ (few ops
+# are both).
+_PREFERENCE = {"cpu": ("native", "reference"), "cuda": ("triton", "cuda", "reference")}
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,8 @@ def backend(name: str, level: str | None = None) -> Iterator[None]:
     Args:
         name: ``"auto"``, ``"reference"`` (plain torch), ``"native"`` (C++, CPU tensors),
             ``"triton"`` (CUDA tensors; CPU tensors too under ``TRITON_INTERPRET=1``) or
-            ``"cuda"``.
+            ``"cuda"`` (CUDA C++, CUDA tensors). Ops that it does not implement in any
+            installation take their automatic backend.
         level: Instruction-set level of the native kernels, one of ``hessx.backends.levels()``;
             the best that this processor has when not given.
 
@@ -64,11 +72,12 @@ def backend(name: str, level: str | None = None) -> Iterator[None]:
         _choice.reset(token)
 
 
-def choose(device: str) -> str:
-    """Name the backend that serves tensors of a device type now.
+def choose(device: str, implemented: Collection[str] = BACKENDS) -> str:
+    """Name the backend that serves an op on tensors of a device type now.
 
     Args:
         device: Device type, ``tensor.device.type``.
+        implemented: The backends that implement the op.
 
     Returns:
         One of ``BACKENDS``.
@@ -77,8 +86,8 @@ def choose(device: str) -> str:
         RuntimeError: If the forced backend is missing or cannot serve this device.
     """
     name = _current().name
-    if name == "auto":
-        return _automatic(device)
+    if name not in implemented:
+        return _automatic(device, implemented)
     if reason := missing(name, device):
         raise RuntimeError(f"backend {name!r} was forced for a {device} tensor, but {reason}")
     return name
@@ -99,7 +108,7 @@ def missing(name: str, device: str | None = None) -> str | None:
     if name == "triton":
         return _triton_missing(device)
     if name == "cuda":
-        return _wrong_device("cuda", device) or "this version has no CUDA C++ kernels"
+        return _cuda_missing(device)
     return None
 
 
@@ -113,6 +122,21 @@ def native() -> ModuleType:
     if module is None:
         raise RuntimeError(f"backend 'native' is missing: {reason}")
     return module
+
+
+def cuda() -> Any:
+    """Return the CUDA kernels: the compiled module, or CuPy's compilation of the same sources.
+
+    Either has one function a kernel, ``kernel(grid, block, shared, device, stream, *arguments)``,
+    and the attribute ``device``, the type of the tensors that it takes.
+
+    Raises:
+        RuntimeError: If there is neither; the message says why.
+    """
+    kernels, reason = _cuda()
+    if kernels is None:
+        raise RuntimeError(f"backend 'cuda' is missing: {reason}")
+    return kernels
 
 
 def levels() -> tuple[str, ...]:
@@ -160,8 +184,10 @@ def _checked(name: str, level: str | None, *, argument: str) -> _Choice:
     return _Choice(name, level)
 
 
-def _automatic(device: str) -> str:
+def _automatic(device: str, implemented: Collection[str]) -> str:
     for name in _PREFERENCE.get(device, ("reference",)):
+        if name not in implemented:
+            continue
         reason = missing(name, device)
         if reason is None:
             return name
@@ -187,6 +213,65 @@ def _native() -> tuple[ModuleType | None, str | None]:
             "the compiled module hessx._native cannot be imported "
             f"(it is not built with HESSX_BUILD_NATIVE=0): {error}"
         )
+
+
+def _cuda() -> tuple[Any | None, str | None]:
+    module, reason = _compiled_cuda()
+    if module is not None:
+        reason = _without_code(module.architectures)
+        if reason is None:
+            return module, None
+    kernels, no_cupy = _cupy_kernels()
+    return kernels, None if kernels is not None else f"{reason}; {no_cupy}"
+
+
+@cache
+def _compiled_cuda() -> tuple[ModuleType | None, str | None]:
+    try:
+        return importlib.import_module("hessx._cuda"), None
+    except ImportError as error:
+        return None, (
+            "the compiled module hessx._cuda cannot be imported "
+            f"(it is built with HESSX_BUILD_CUDA=1): {error}"
+        )
+
+
+@cache
+def _cupy_kernels() -> tuple[Any | None, str | None]:
+    try:
+        return importlib.import_module("hessx.nvrtc").CupyKernels(), None
+    except ImportError as error:
+        return None, f"CuPy, which compiles its kernels at run time, cannot be imported: {error}"
+
+
+def _without_code(architectures: tuple[int, ...]) -> str | None:
+    # Only where torch has started CUDA already: a child process could not use it after a fork.
+    if not torch.cuda.is_initialized():
+        return None
+    for major, minor in _capabilities():
+        capability = 10 * major + minor
+        # Machine code runs on later GPUs of the same major version; PTX, of the last, on all.
+        same = any(a // 10 == major and a <= capability for a in architectures)
+        if not same and capability < architectures[-1]:
+            return (
+                f"hessx._cuda was built for {architectures}, not for compute capability "
+                f"{major}.{minor} (HESSX_CUDA_ARCHITECTURES)"
+            )
+    return None
+
+
+@cache
+def _capabilities() -> tuple[tuple[int, int], ...]:
+    return tuple(map(torch.cuda.get_device_capability, range(torch.cuda.device_count())))
+
+
+def _cuda_missing(device: str | None) -> str | None:
+    kernels, reason = _cuda()
+    if kernels is None:
+        return reason
+    if kernels.device == "cuda" and not torch.cuda.is_available():
+        return "torch finds no GPU"
+    return _wrong_device(kernels.device, device)
 
 
 def _triton_missing(device: str | None) -> str | None:

@@ -46,6 +46,7 @@ def info() -> Info:
     """
     versions = {"hessx": _version("hessx"), "python": platform.python_version()}
     versions |= {name: _version(name) for name in ("torch", "numpy", "scipy", "triton")}
+    versions["cupy"] = _cupy_version()
     return Info(versions, {name: _describe(name) for name in backends.BACKENDS})
 
 
@@ -54,6 +55,12 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _cupy_version() -> str:
+    # The distribution's name has the CUDA version in it, or nothing when built from source.
+    distributions = importlib.metadata.packages_distributions().get("cupy", ())
+    return ", ".join(_version(name) for name in distributions) or "not installed"
 
 
 def _level() -> str:
@@ -65,7 +72,11 @@ def _level() -> str:
 
 
 def _describe(name: str) -> str:
-    if reason := backends.missing(name):
+    reason = backends.missing(name)
+    if name == "cuda":
+        kernels = _cuda_kernels()
+        return f"missing: {'; '.join(filter(None, [reason, kernels]))}" if reason else kernels
+    if reason:
         return f"missing: {reason}"
     if name == "native":
         levels = backends.levels()
@@ -76,3 +87,15 @@ def _describe(name: str) -> str:
         interpreted = backends.missing(name, "cpu") is None
         return "Triton, interpreted on the CPU" if interpreted else "Triton, CUDA tensors"
     return "plain torch, any device"
+
+
+def _cuda_kernels() -> str:
+    """Say where the CUDA kernels come from, whether or not there is a GPU for them."""
+    try:
+        kernels = backends.cuda()
+    except RuntimeError:
+        return ""
+    architectures = getattr(kernels, "architectures", None)
+    if architectures is None:
+        return "CUDA C++, CUDA tensors, compiled by CuPy when first used"
+    return f"CUDA C++, CUDA tensors, compiled for sm_{', sm_'.join(map(str, architectures))}"

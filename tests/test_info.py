@@ -1,4 +1,4 @@
-"""hessx.info(), and imports on machines where something is missing."""
+"""hessx.info(), and what importing hessx loads."""
 
 from __future__ import annotations
 
@@ -6,21 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import torch
 
 import hessx
 from hessx import backends
-
-# Makes a package look absent to a fresh interpreter.
-HIDE = """
-import sys
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name == {name!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Hidden())
-"""
 
 
 def run(code: str, **environment: str) -> str:
@@ -47,9 +39,35 @@ def test_info_names_versions_and_backends():
     info = hessx.info()
     assert info.versions["torch"] == torch.__version__
     assert set(info.backends) == set(backends.BACKENDS)
-    assert "missing: this version has no CUDA C++ kernels" in info.backends["cuda"]
     text = str(info)
     assert all(name in text for name in (*info.versions, *info.backends))
+
+
+@pytest.mark.parametrize(
+    ("kernels", "said"),
+    [
+        (
+            SimpleNamespace(device="cuda", architectures=(80, 90)),
+            "CUDA C++, CUDA tensors, compiled for sm_80, sm_90",
+        ),
+        (
+            SimpleNamespace(device="cuda"),
+            "CUDA C++, CUDA tensors, compiled by CuPy when first used",
+        ),
+    ],
+)
+def test_info_says_where_cuda_kernels_come_from(monkeypatch, kernels, said):
+    """Also where there is no GPU, which is then the reason."""
+    monkeypatch.setattr(backends, "_cuda", lambda: (kernels, None))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert hessx.info().backends["cuda"] == f"missing: torch finds no GPU; {said}"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert hessx.info().backends["cuda"] == said
+
+
+def test_info_says_why_there_are_no_cuda_kernels(monkeypatch):
+    monkeypatch.setattr(backends, "_cuda", lambda: (None, "not built; no CuPy"))
+    assert hessx.info().backends["cuda"] == "missing: not built; no CuPy"
 
 
 def test_info_says_which_level_and_how_many_threads():
@@ -64,54 +82,13 @@ def test_info_reports_a_backend_that_cannot_be_forced():
     assert "undecided (backend 'cuda' is missing" in output
 
 
-def test_import_loads_neither_triton_nor_the_compiled_module():
+def test_import_loads_nothing_optional_and_no_compiled_module():
     output = run(
-        "import sys, hessx; print([m for m in ('triton', 'hessx._native') if m in sys.modules])"
+        "import sys, hessx\n"
+        "optional = ('triton', 'cupy', 'hessx._native', 'hessx._cuda')\n"
+        "print([m for m in optional if m in sys.modules])"
     )
     assert output.strip() == "[]"
-
-
-def test_without_the_compiled_module():
-    """Import and results are there, one warning says what is missing, forcing it is an error."""
-    output = run(
-        HIDE.format(name="hessx._native")
-        + """
-import warnings, hessx
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    for seed in range(3):
-        hessx.ops.normal(2, 2, seed=seed)
-print(len(caught), caught[0].message)
-print(hessx.info().backends["native"])
-try:
-    with hessx.backend("native"):
-        pass
-except RuntimeError as error:
-    print("forced:", error)
-"""
-    )
-    assert "1 hessx runs without its native kernels: the compiled module" in output
-    assert "missing: the compiled module hessx._native cannot be imported" in output
-    assert "forced: backend 'native' is missing: the compiled module" in output
-
-
-def test_without_triton():
-    output = run(
-        HIDE.format(name="triton")
-        + """
-import importlib.util
-find_spec = importlib.util.find_spec
-importlib.util.find_spec = lambda name: None if name == "triton" else find_spec(name)
-import hessx
-print(hessx.info().backends["triton"], hessx.ops.uniform(1, 1, seed=0).shape)
-"""
-    )
-    assert "missing: the package triton is not installed torch.Size([1, 1])" in output
-
-
-def test_without_a_gpu():
-    output = run("import hessx; print(hessx.info().backends['triton'])", CUDA_VISIBLE_DEVICES="")
-    assert "missing: " in output
 
 
 def test_triton_serves_cpu_tensors_where_it_is_interpreted():

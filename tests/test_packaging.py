@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hessx import backends
+from hessx import backends, nvrtc
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("csrc", "hessx", "CMakeLists.txt", "LICENSE", "MANIFEST.in", "README.md")
@@ -51,6 +52,21 @@ def build(project: Path, *arguments: str, **environment: str) -> subprocess.Comp
     )
 
 
+def configure(project: Path, **environment: str) -> str:
+    """Begin a build that is refused at once; gives what it says."""
+    result = subprocess.run(
+        [sys.executable, "setup.py", "build_ext"],
+        cwd=project,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert result.returncode != 0
+    return result.stdout + result.stderr
+
+
 def wheel_names(project: Path) -> set[str]:
     (wheel,) = (project / "dist").glob("*.whl")
     return set(zipfile.ZipFile(wheel).namelist())
@@ -58,6 +74,12 @@ def wheel_names(project: Path) -> set[str]:
 
 def python_files(project: Path) -> set[str]:
     return {str(path.relative_to(project)) for path in (project / "hessx").rglob("*.py")}
+
+
+def cuda_sources() -> set[str]:
+    """What CuPy compiles where the CUDA module was not built, as files of the package."""
+    csrc = ROOT / "csrc"
+    return {f"hessx/_csrc/{path.name}" for path in (*csrc.glob("*.cu"), *csrc.glob("*.h"))}
 
 
 def test_stub_matches_the_compiled_module():
@@ -83,22 +105,61 @@ def test_pure_python_wheel_is_an_explicit_choice(project):
     assert result.returncode == 0, result.stderr
     names = wheel_names(project)
     assert not any(name.endswith(".so") for name in names)
-    assert python_files(project) <= names
+    assert python_files(project) | cuda_sources() <= names
 
 
 def test_failing_compiler_fails_loudly(project):
     result = build(project, "--wheel", CXX="/bin/false")
     assert result.returncode != 0
     output = result.stdout + result.stderr
-    assert "hessx: the compiled module could not be built" in output
+    assert "hessx: the compiled modules could not be built" in output
     assert "HESSX_BUILD_NATIVE=0 pip install ." in output
     assert not list(project.glob("dist/*.whl"))
 
 
-def test_wrong_build_option_is_refused(project):
-    result = build(project, "--wheel", HESSX_BUILD_NATIVE="yes")
+@pytest.mark.parametrize("option", ["HESSX_BUILD_NATIVE", "HESSX_BUILD_CUDA"])
+def test_wrong_build_option_is_refused(project, option):
+    assert f"{option} must be 0 or 1, got 'yes'" in configure(project, **{option: "yes"})
+
+
+def test_cuda_without_its_compiler_is_refused(project):
+    absent = dict(CUDACXX="", CUDA_PATH="", CUDA_HOME="/nonexistent", PATH="/nonexistent")
+    output = configure(project, HESSX_BUILD_CUDA="1", **absent)
+    assert "HESSX_BUILD_CUDA=1 needs the CUDA compiler nvcc, 12.8 or later" in output
+    assert "looked for as nvcc, /nonexistent/bin/nvcc" in output
+    assert "pip install 'hessx[gpu]'" in output
+
+
+@pytest.mark.slow
+def test_failing_cuda_compiler_fails_loudly(project):
+    false = shutil.which("false")
+    result = build(project, "--wheel", HESSX_BUILD_CUDA="1", HESSX_BUILD_NATIVE="0", CUDACXX=false)
     assert result.returncode != 0
-    assert "HESSX_BUILD_NATIVE must be 0 or 1, got 'yes'" in result.stdout + result.stderr
+    output = result.stdout + result.stderr
+    assert "hessx: the compiled modules could not be built" in output
+    assert "They need a C++17 compiler, nvcc 12.8 or later" in output
+    assert "HESSX_BUILD_CUDA=0 pip install ." in output
+    assert not list(project.glob("dist/*.whl"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")
+def test_wheel_with_cuda(project, tmp_path):
+    """The module has code for the GPUs that it names, needs no package and loads with no driver."""
+    result = build(project, "--wheel", HESSX_BUILD_CUDA="1", HESSX_BUILD_NATIVE="0")
+    assert result.returncode == 0, result.stderr
+    (wheel,) = (project / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".so"))
+        module = archive.extract(name, tmp_path)
+    assert re.fullmatch(r"hessx/_cuda\..*\.so", name)
+    needed = subprocess.run(["ldd", module], capture_output=True, text=True, check=True).stdout
+    assert "cuda" not in needed.replace(module, "").lower()
+    spec = importlib.util.spec_from_file_location("_cuda", module)
+    built = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(built)
+    assert (built.device, built.architectures) == ("cuda", (80, 90, 100, 120))
+    assert {name for name in dir(built) if name.startswith("hessx_")} == set(nvrtc.signatures())
 
 
 @pytest.mark.slow
@@ -115,7 +176,8 @@ def test_sdist_and_wheel_hold_what_they_should(project):
     assert not any(name.startswith(("tests", "bench")) for name in inside)
 
     names = wheel_names(project)
-    assert python_files(project) | {"hessx/_native.pyi", "hessx/py.typed"} <= names
+    stub = {"hessx/_native.pyi", "hessx/py.typed"}
+    assert python_files(project) | cuda_sources() | stub <= names
     assert len([name for name in names if re.fullmatch(r"hessx/_native\..*\.so", name)]) == 1
     metadata = re.compile(r"hessx-[^/]*\.dist-info/")
     assert all(name.startswith("hessx/") or metadata.match(name) for name in names)

@@ -1,7 +1,18 @@
 """Ops: the arithmetic that is worth a kernel, one call for every device and backend."""
 
 from hessx.ops import table
-from hessx.ops.moments import core_moments, cross_moments
+from hessx.ops.eigh import eigh
+from hessx.ops.moments import core_moments, cross_moments, normal_moments
 from hessx.ops.noise import normal, uniform
+from hessx.ops.trust_region import trust_region
 
-__all__ = ["core_moments", "cross_moments", "normal", "table", "uniform"]
+__all__ = [
+    "core_moments",
+    "cross_moments",
+    "eigh",
+    "normal",
+    "normal_moments",
+    "table",
+    "trust_region",
+    "uniform",
+]

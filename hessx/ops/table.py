@@ -9,6 +9,7 @@ backend is honoured by compiled graphs as well.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -17,8 +18,10 @@ from typing import Any
 import torch
 
 from hessx import backends
+from hessx.ops.eigh import rules as eigh
 from hessx.ops.moments import rules as moments
 from hessx.ops.noise import rules as noise
+from hessx.ops.trust_region import rules as trust_region
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,42 @@ OPS = (
     ),
     Op(
         "moments",
+        "normal_moments(Tensor v, Tensor? weight, SymInt m, SymInt seed, SymInt first_sample,"
+        " SymInt stream) -> (Tensor sum_z, Tensor sum_v, Tensor zv)",
+        moments.normal_moments_fake,
+        moments.save_normal_moments,
+        moments.normal_moments_backward,
+    ),
+    Op(
+        "moments",
         "core_moments(Tensor u, Tensor w) -> (Tensor uw, Tensor u2w2, Tensor cross, Tensor w2)",
         moments.core_moments_fake,
         moments.save_inputs,
         moments.core_moments_backward,
     ),
+    Op(
+        "eigh",
+        "eigh(Tensor a) -> (Tensor values, Tensor vectors)",
+        eigh.eigh_fake,
+        eigh.save_solution,
+        eigh.eigh_backward,
+    ),
+    Op(
+        "trust_region",
+        "trust_region(Tensor eigenvalues, Tensor gradient, Tensor radius)"
+        " -> (Tensor step, Tensor multiplier)",
+        trust_region.trust_region_fake,
+        trust_region.save_solution,
+        trust_region.trust_region_backward,
+    ),
 )
+
+
+@cache
+def implemented(op: Op) -> tuple[str, ...]:
+    """List the backends that implement an op: those with a file in the folder of its family."""
+    folder = f"hessx.ops.{op.family}"
+    return tuple(name for name in backends.BACKENDS if importlib.util.find_spec(f"{folder}.{name}"))
 
 
 @cache
@@ -82,7 +115,7 @@ def implementation(op: Op, backend: str) -> Callable[..., Any]:
 
 def _routed(op: Op, device: str) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
-        return implementation(op, backends.choose(device))(*args)
+        return implementation(op, backends.choose(device, implemented(op)))(*args)
 
     return call
 

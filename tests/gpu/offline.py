@@ -1,10 +1,7 @@
-"""Compile Triton launches for a GPU that is not there, and read what the compiler made of them."""
+"""Compile Triton launches for a GPU that is not there."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -54,17 +51,3 @@ def compiled_launches(capability: int) -> Iterator[list[triton.compiler.Compiled
     finally:
         driver._active = active
         JITFunction.run = run
-
-
-def resource_usage(kernel: triton.compiler.CompiledKernel) -> dict[str, int]:
-    """Resources of a thread of `kernel`: REG (registers), STACK and LOCAL (bytes), and more."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as cubin:
-        cubin.write(kernel.asm["cubin"])
-        cubin.flush()
-        report = subprocess.run(
-            [triton.knobs.nvidia.cuobjdump.path, "-res-usage", cubin.name],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-    return {name: int(figure) for name, figure in re.findall(r"([A-Z]+):(\d+)", report)}

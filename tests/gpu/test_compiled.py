@@ -1,111 +1,161 @@
-"""Every Triton kernel compiled, by the project's own launch code, for GPUs that are not there."""
+"""Every Triton and CUDA kernel compiled for GPUs that are not there, against the budget.
+
+Launches are made by the project's own code: kernels get the specialisations, tiles and options that
+a GPU would get.
+"""
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+from functools import cache
 
 import pytest
-import torch
 
 pytest.importorskip("triton")
 
-from hessx.ops.moments import triton as moments
-from hessx.ops.noise import triton as noise
-from tests.gpu.offline import compiled_launches, resource_usage
-
-
-def _noise(fill, dtype):
-    return lambda: fill(torch.empty(256, 784, dtype=dtype), 1, 2, 3)
-
-
-def _cross(k, dtype, *, n=512, weighted=False):
-    def launch():
-        x = torch.empty(2, n, k, dtype=dtype)
-        moments.cross_moments(x[:1], x, torch.empty(n, dtype=dtype) if weighted else None)
-
-    return launch
-
-
-def _core(k, dtype):
-    def launch():
-        x = torch.empty(1, 512, k, dtype=dtype)
-        moments.core_moments(x, x)
-
-    return launch
-
-
-# Every tile and precision, columns aligned and not; the small ones add up blocks too.
-LAUNCHES = {
-    "uniform-float32": _noise(noise.uniform, torch.float32),
-    "normal-float32": _noise(noise.normal, torch.float32),
-    "normal-float64": _noise(noise.normal, torch.float64),
-    "normal-bfloat16": _noise(noise.normal, torch.bfloat16),
-    "cross-9-float32": _cross(9, torch.float32, weighted=True),
-    "cross-256-float32": _cross(256, torch.float32),
-    "cross-785-float32-weighted": _cross(785, torch.float32, weighted=True),
-    "cross-784-bfloat16": _cross(784, torch.bfloat16),
-    "cross-256-float64": _cross(256, torch.float64),
-    "core-49-float32": _core(49, torch.float32),
-    "core-256-float32": _core(256, torch.float32),
-    "core-256-float64": _core(256, torch.float64),
-}
-
-
-@pytest.fixture(autouse=True)
-def compile_here(monkeypatch, tmp_path):
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        pytest.skip("TRITON_INTERPRET=1: this process interprets its kernels")
-    # An earlier run's cache would hide that a kernel no longer compiles.
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-
-
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("name", LAUNCHES)
-def test_kernels_compile_without_spills(name, capability):
-    with compiled_launches(capability) as kernels:
-        LAUNCHES[name]()
-    assert kernels
-    for kernel in kernels:
-        usage = resource_usage(kernel)
-        # Nothing in local memory: neither spilled registers nor arrays.
-        assert usage["STACK"] == usage["LOCAL"] == 0, (kernel.name, usage)
-        assert usage["REG"] <= 255
-        _assert_64_bit_offsets(kernel)
-
-
-def _assert_64_bit_offsets(kernel):
-    offsets = re.findall(r"tt\.addptr .* : .*, (?:tensor<[\dx]*)?(i\d+)", kernel.asm["ttir"])
-    assert offsets
-    assert set(offsets) == {"i64"}, kernel.name
-    # What is widened only after a product of 32 bits has overflowed already. Philox, on tensors,
-    # multiplies words of 32 bits on purpose.
-    products = re.findall(r"arith\.muli .* : i32", kernel.asm["ttir"])
-    assert not products, (kernel.name, products)
-
-
-def _count(kernels, instruction):
-    return sum(len(re.findall(instruction, kernel.asm["ptx"])) for kernel in kernels)
-
-
-def test_contiguous_rows_are_stored_128_bits_at_a_time():
-    with compiled_launches(80) as kernels:
-        LAUNCHES["normal-float32"]()
-    assert _count(kernels, r"st\.global\.v4\.b32") == _count(kernels, r"st\.global") > 0
-
-
-def test_float32_dots_are_not_rounded_to_tf32():
-    with compiled_launches(80) as kernels:
-        LAUNCHES["cross-256-float32"]()
-    assert _count(kernels, r"\bmma") == 0
-    assert _count(kernels, r"fma\.rn\.f32") > 0
-
-
-@pytest.mark.parametrize(
-    ("name", "instruction"),
-    [("cross-784-bfloat16", r"mma\.\S*bf16\.bf16\.f32"), ("cross-256-float64", r"mma\.\S*f64")],
+from hessx import nvrtc as at_run_time
+from tests.gpu.compiled import budget, nvrtc, sass
+from tests.gpu.compiled.measure import (
+    CAPABILITIES,
+    CompiledTriton,
+    Measurement,
+    compile_triton,
+    measure_cuda,
+    measure_triton,
 )
-def test_tensor_cores_take_bfloat16_and_float64(name, instruction):
-    with compiled_launches(80) as kernels:
-        LAUNCHES[name]()
-    assert _count(kernels, instruction) > 0
+from tests.gpu.compiled.sources import ROOT, cuda_sources, has_nvcc, nvcc_cubins
+from tests.gpu.launches import BFLOAT16, CUDA, EVERYDAY, FLOAT16, FLOAT64, LAUNCHES, TRITON
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("TRITON_INTERPRET") == "1", reason="this process interprets its kernels"
+)
+
+needs_nvcc = pytest.mark.skipif(not has_nvcc(), reason="nvcc is not on the path")
+slow = pytest.mark.slow
+
+# Which launches are compiled for which capability.
+PARTS = [
+    pytest.param(80, True, id="sm_80"),
+    pytest.param(90, True, id="sm_90"),
+    pytest.param(80, False, id="sm_80-others", marks=slow),
+    pytest.param(90, False, id="sm_90-others", marks=slow),
+    *(
+        pytest.param(capability, everyday, id=f"sm_{capability}{suffix}", marks=slow)
+        for capability in (100, 120)
+        for everyday, suffix in ((True, ""), (False, "-others"))
+    ),
+]
+of_every_launch = pytest.mark.parametrize(("capability", "everyday"), PARTS)
+of_every_capability = pytest.mark.parametrize(
+    "capability", [80, 90, *(pytest.param(x, marks=slow) for x in (100, 120))]
+)
+
+
+@cache
+def compiled(capability: int, everyday: bool) -> CompiledTriton:
+    launches = {n: x.run for n, x in TRITON.items() if (n in EVERYDAY) == everyday}
+    return compile_triton(launches, capability)
+
+
+@cache
+def measured(capability: int, everyday: bool) -> list[Measurement]:
+    return measure_triton(compiled(capability, everyday), capability)
+
+
+def measured_cuda(capability: int, cubins: tuple[bytes, ...]) -> list[Measurement]:
+    return measure_cuda({name: x.run for name, x in CUDA.items()}, capability, cubins)
+
+
+@of_every_launch
+def test_triton_kernels_keep_to_the_budget(capability, everyday):
+    assert budget.check(measured(capability, everyday), budget.read()) == []
+
+
+@needs_nvcc
+@of_every_capability
+def test_cuda_kernels_keep_to_the_budget(capability):
+    measurements = measured_cuda(capability, nvcc_cubins(capability))
+    assert budget.check(measurements, budget.read()) == []
+
+
+@pytest.mark.skipif(nvrtc.library() is None, reason="no libnvrtc: pip install nvidia-cuda-nvrtc")
+@pytest.mark.parametrize("capability", [80, *(pytest.param(x, marks=slow) for x in (90, 100, 120))])
+def test_cuda_kernels_compiled_at_run_time_keep_to_the_budget(capability):
+    compiler = nvrtc.Compiler(nvrtc.library())
+    options = at_run_time.options()
+    cubins = tuple(compiler.cubin(source, capability, options) for source in cuda_sources())
+    assert budget.check(measured_cuda(capability, cubins), budget.read()) == []
+
+
+def test_the_budget_has_a_row_for_every_launch_and_no_other():
+    rows = {(row.launch, row.capability) for row in budget.read().values()}
+    assert rows == {(name, capability) for name in LAUNCHES for capability in CAPABILITIES}
+
+
+def test_exceptions_have_a_reason_and_nothing_else_has():
+    for row in budget.read().values():
+        exceptions = budget.exceptions(row, contiguous=LAUNCHES[row.launch].contiguous)
+        assert bool(row.reason) == bool(exceptions), (*row.key, exceptions)
+
+
+@of_every_launch
+def test_offsets_have_64_bits(capability, everyday):
+    for kernels in compiled(capability, everyday).values():
+        for kernel in kernels:
+            offsets = re.findall(
+                r"tt\.addptr .* : .*, (?:tensor<[\dx]*)?(i\d+)", kernel.asm["ttir"]
+            )
+            assert offsets
+            assert set(offsets) == {"i64"}, kernel.name
+            # What is widened only after a product of 32 bits has overflowed already. Philox, on
+            # tensors, multiplies words of 32 bits on purpose.
+            products = re.findall(r"arith\.muli .* : i32", kernel.asm["ttir"])
+            assert not products, (kernel.name, products)
+
+
+@of_every_launch
+def test_nothing_is_rounded_to_tf32(capability, everyday):
+    for kernels in compiled(capability, everyday).values():
+        # Instructions of sm_100 do not name the types of their factors; PTX does.
+        assert not any("tf32" in kernel.asm["ptx"] for kernel in kernels)
+    for measurement in measured(capability, everyday):
+        assert not any("TF32" in x for x in measurement.kernel.tensor_cores)
+
+
+@of_every_launch
+def test_tensor_cores_work_where_a_product_is_meant_for_them(capability, everyday):
+    used: dict[str, bool] = {}
+    for x in measured(capability, everyday):
+        used[x.launch] = used.get(x.launch, False) or bool(x.kernel.tensor_cores)
+    # Triton gives float64 to the tensor cores of sm_80 and sm_90 alone.
+    takes = (BFLOAT16, FLOAT16, FLOAT64) if capability < 100 else (BFLOAT16, FLOAT16)
+    assert used == {name: LAUNCHES[name].tensor_cores in takes for name in used}
+
+
+def test_every_triton_kernel_has_a_launch():
+    launched = {row.kernel for row in budget.read().values() if row.launch in TRITON}
+    assert launched == triton_kernels()
+
+
+def triton_kernels() -> set[str]:
+    """Names of the functions under hessx that are launched over a grid."""
+    names = set()
+    for path in (ROOT / "hessx").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            launch = isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript)
+            if launch and getattr(node.func.value, "id", "").endswith("_kernel"):
+                names.add(node.func.value.id)
+    return names
+
+
+def test_every_cuda_kernel_has_a_launch():
+    launched = {row.kernel for row in budget.read().values() if row.launch in CUDA}
+    assert launched == set(at_run_time.signatures())
+
+
+@needs_nvcc
+def test_every_compiled_cuda_kernel_is_declared():
+    found = {name for cubin in nvcc_cubins(80) for name in sass.read(cubin)}
+    assert found == set(at_run_time.signatures())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import hessx
-from hessx.ops import core_moments, cross_moments
+from hessx.ops import core_moments, cross_moments, normal, normal_moments
 from hessx.ops.moments import native
 from hessx.ops.moments.rules import SAMPLE_BLOCK
 
@@ -223,13 +223,78 @@ def test_raw_op_refuses_what_would_read_out_of_bounds(cpu_backend):
         torch.ops.hessx.core_moments(torch.ones(1, 3, 2), torch.ones(1, 4, 2))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("weight_shape", [None, (300,), (3, 300)])
+# One feature, a counter that is not full, and more columns than are drawn at once.
+@pytest.mark.parametrize("m", [1, 30, 4099])
+def test_normal_moments_are_those_of_the_draws(cpu_backend, dtype, weight_shape, m):
+    v = torch.randn(3, 300, 2).to(dtype)
+    weight = None if weight_shape is None else torch.rand(weight_shape).to(dtype)
+    numbers = dict(seed=2**40 + 1, first_sample=2**33 - 7, stream=4)
+    z = normal(300, m, dtype=dtype, **numbers)
+    expected = cross_moments(z[None], v, weight)
+    for result, value in zip(normal_moments(v, m, weight=weight, **numbers), expected, strict=True):
+        assert torch.equal(result, value)
+
+
+def test_normal_moments_without_a_batch(cpu_backend):
+    v = torch.randn(20, 2)
+    sum_z, sum_v, zv = normal_moments(v, 3, seed=1)
+    assert (sum_z.shape, sum_v.shape, zv.shape) == ((3,), (2,), (3, 2))
+    assert torch.equal(zv, normal_moments(v[None], 3, seed=1)[2][0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "m"), [((0, 5, 3), 2), ((2, 0, 3), 2), ((2, 5, 0), 2), ((2, 5, 3), 0)]
+)
+def test_normal_moments_of_nothing(cpu_backend, shape, m):
+    sum_z, sum_v, zv = normal_moments(torch.randn(shape), m, seed=1)
+    assert sum_z.shape == (1, m)
+    assert sum_v.shape == (shape[0], shape[2])
+    assert zv.shape == (shape[0], m, shape[2])
+    assert (zv == 0).all()
+
+
+@pytest.mark.parametrize("backend", ["reference", "native"])
+@pytest.mark.parametrize("weight_shape", [None, (4,), (2, 4)])
+def test_normal_moments_gradient(backend, weight_shape):
+    v = torch.randn(2, 4, 2, dtype=torch.float64, requires_grad=True)
+    inputs = [v]
+    if weight_shape is not None:
+        inputs.append(torch.randn(weight_shape, dtype=torch.float64, requires_grad=True))
+
+    def moments(v, weight=None):
+        return normal_moments(v, 3, seed=5, weight=weight)
+
+    with hessx.backend(backend):
+        assert torch.autograd.gradcheck(moments, inputs)
+        assert torch.autograd.gradgradcheck(moments, inputs)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (dict(m=-1), ValueError, r"m must be in \[0, "),
+        (dict(m=2.0), TypeError, "m must be an integer, got float"),
+        (dict(seed=-1), ValueError, "seed must be in"),
+        (dict(first_sample=2**63 - 2), ValueError, "first_sample must be in"),
+        (dict(v=torch.ones(3)), ValueError, "v must have shape"),
+        (dict(weight=torch.ones(3).double()), TypeError, "weight must have the dtype of v"),
+        (dict(weight=torch.ones(2)), ValueError, "one number a sample, 3"),
+    ],
+)
+def test_wrong_normal_moments_arguments(change, error, message):
+    with pytest.raises(error, match=message):
+        normal_moments(**dict(v=torch.ones(3, 2), m=2, seed=0) | change)
+
+
 def test_results_stay_on_the_tensors_device():
     """A default device for new tensors must not reach the outputs of kernels."""
     u = torch.randn(2, 30, 5)
     expected = core_moments(u, u)
     with torch.device("meta"):
         found = core_moments(u, u)
-        sums = cross_moments(u, u)
+        sums = (*cross_moments(u, u), *normal_moments(u, 3, seed=0))
     for a, b in zip(expected, found, strict=True):
         assert torch.equal(a, b)
     assert all(x.device.type == "cpu" for x in sums)

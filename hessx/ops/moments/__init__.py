@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from hessx.ops.moments.rules import DTYPES
+from hessx.ops.noise.rules import check_draws
 
 
 def cross_moments(
@@ -43,16 +44,67 @@ def cross_moments(
     """
     _check_samples("u", u)
     _check_samples("v", v)
-    _check_alike("v", v, u)
+    _check_alike("v", v, "u", u)
     if weight is not None:
-        _check_tensor("weight", weight)
-        _check_alike("weight", weight, u)
-        if weight.ndim not in (1, 2):
-            raise ValueError(f"weight must have shape (n,) or (B, n), got {tuple(weight.shape)}")
+        _check_weight(weight, "u", u)
     single = u.ndim == 2 and v.ndim == 2 and (weight is None or weight.ndim == 1)
     results = torch.ops.hessx.cross_moments.default(_batched(u), _batched(v), weight)
     sum_u, sum_v, uv = (result[0] for result in results) if single else results
     return sum_u, sum_v, uv
+
+
+def normal_moments(
+    v: torch.Tensor,
+    m: int,
+    *,
+    seed: int,
+    first_sample: int = 0,
+    stream: int = 0,
+    weight: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sum samples and their outer products with standard normal draws that are never stored.
+
+    The same as `cross_moments` of ``z = normal(n, m, seed=seed, ..., dtype=v.dtype)`` and ``v``:
+    ``sum_z = sum_i w_i z_i``, ``sum_v = sum_i w_i v_i``, ``zv = sum_i w_i z_i v_i^T``. The draws
+    are made from their numbers where they are used, tile by tile. Differentiable in v and weight
+    (the gradient does store the draws).
+
+    Args:
+        v: Samples (n, l) or (B, n, l); all of the batch meet the same draws.
+        m: Number of features of a draw, >= 0.
+        seed: Key of the generator, 0 <= seed < 2**63.
+        first_sample: Number of the first draw, >= 0.
+        stream: Independent stream under the same seed, 0 <= stream < 2**32.
+        weight: Weight of each sample, (n,) or (B, n), of v's dtype; 1 when not given.
+
+    Returns:
+        sum_z (1, m) or (B, m) with a batch of weights, sum_v (B, l) and zv (B, m, l), float64;
+        without the batch dimension if no argument has one.
+
+    Raises:
+        TypeError: If a tensor is not floating-point, the dtypes differ or a number is not an
+            integer.
+        ValueError: If the shapes or the devices do not fit, or a number is out of its range.
+
+    Source: the Stein estimators of SmoothHess (Proposition 1) and LEG (Theorem 1) are such sums.
+
+    Example:
+        >>> import hessx, torch
+        >>> v = torch.ones(1000, 1)
+        >>> z = hessx.ops.normal(1000, 3, seed=7)
+        >>> torch.allclose(hessx.ops.normal_moments(v, 3, seed=7)[0], z.double().sum(0))
+        True
+    """
+    _check_samples("v", v)
+    check_draws(v.shape[-2], m, seed, first_sample, stream)
+    if weight is not None:
+        _check_weight(weight, "v", v)
+    single = v.ndim == 2 and (weight is None or weight.ndim == 1)
+    results = torch.ops.hessx.normal_moments.default(
+        _batched(v), weight, m, seed, first_sample, stream
+    )
+    sum_z, sum_v, zv = (result[0] for result in results) if single else results
+    return sum_z, sum_v, zv
 
 
 def core_moments(
@@ -83,7 +135,7 @@ def core_moments(
     """
     _check_samples("u", u)
     _check_samples("w", w)
-    _check_alike("w", w, u)
+    _check_alike("w", w, "u", u)
     if u.shape != w.shape:
         raise ValueError(f"w must have the shape of u, {tuple(u.shape)}, got {tuple(w.shape)}")
     results = torch.ops.hessx.core_moments.default(_batched(u), _batched(w))
@@ -111,8 +163,17 @@ def _check_samples(name: str, x: torch.Tensor) -> None:
         )
 
 
-def _check_alike(name: str, x: torch.Tensor, u: torch.Tensor) -> None:
-    if x.dtype != u.dtype:
-        raise TypeError(f"{name} must have the dtype of u, {u.dtype}, got {x.dtype}")
-    if x.device != u.device:
-        raise ValueError(f"{name} must be on the device of u, {u.device}, got {x.device}")
+def _check_weight(weight: torch.Tensor, name: str, x: torch.Tensor) -> None:
+    _check_tensor("weight", weight)
+    _check_alike("weight", weight, name, x)
+    if weight.ndim not in (1, 2):
+        raise ValueError(f"weight must have shape (n,) or (B, n), got {tuple(weight.shape)}")
+
+
+def _check_alike(name: str, x: torch.Tensor, other_name: str, other: torch.Tensor) -> None:
+    if x.dtype != other.dtype:
+        raise TypeError(f"{name} must have the dtype of {other_name}, {other.dtype}, got {x.dtype}")
+    if x.device != other.device:
+        raise ValueError(
+            f"{name} must be on the device of {other_name}, {other.device}, got {x.device}"
+        )

@@ -7,9 +7,17 @@ from collections.abc import Callable
 import torch
 
 from hessx import backends
-from hessx.ops.moments.rules import SAMPLE_BLOCK, check_core_moments, cross_moments_shapes
+from hessx.ops.moments.rules import (
+    SAMPLE_BLOCK,
+    check_core_moments,
+    cross_moments_shapes,
+    normal_moments_shapes,
+)
+from hessx.ops.noise.native import normal
 
 _FUSED_FLOAT64_ENTRIES = 256 * 256
+# Draws made at once, for one block of samples: 4 MB of float32, which the last cache holds.
+_DRAWN_COLUMNS = 4096
 
 
 def cross_moments(
@@ -23,6 +31,33 @@ def cross_moments(
     sum_v = _sums(v, weight, shapes[1])
     product = _fused_product if fused_product_wins(u, v) else _blocked_product
     return sum_u, sum_v, product(u, v, weight, shapes[2])
+
+
+def normal_moments(
+    v: torch.Tensor,
+    weight: torch.Tensor | None,
+    m: int,
+    seed: int,
+    first_sample: int,
+    stream: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sums and outer products with normal draws; see `hessx.ops.normal_moments`."""
+    shape_z, shape_v, shape_zv = normal_moments_shapes(v, weight, m)
+    sum_z, zv = (v.new_zeros(shape, dtype=torch.float64) for shape in (shape_z, shape_zv))
+    for left in range(0, m, _DRAWN_COLUMNS):
+        columns = slice(left, min(m, left + _DRAWN_COLUMNS))
+        for start in range(0, v.shape[1], SAMPLE_BLOCK):
+            block = slice(start, start + SAMPLE_BLOCK)
+            part = v[:, block]
+            z = v.new_empty(part.shape[1], columns.stop - left)
+            normal(z, seed, first_sample + start, stream, left // 4)
+            # One block of samples at a time: the float64 additions are those of cross_moments.
+            weights = None if weight is None else weight[..., block]
+            sums = cross_moments(z[None], part, weights)
+            sum_z[:, columns] += sums[0]
+            zv[:, columns] += sums[2]
+    working = None if weight is None else _working(weight)
+    return sum_z, _sums(_working(v), working, shape_v), zv
 
 
 def core_moments(

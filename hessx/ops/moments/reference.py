@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from hessx.ops.moments.rules import check_core_moments, cross_moments_shapes
+from hessx.ops.noise.reference import normal
 
 
 def cross_moments(
@@ -18,6 +19,20 @@ def cross_moments(
     w = weight.double()[..., None]
     weighted = w * x
     return weighted.sum(1), (w * y).sum(1), weighted.mT @ y
+
+
+def normal_moments(
+    v: torch.Tensor,
+    weight: torch.Tensor | None,
+    m: int,
+    seed: int,
+    first_sample: int,
+    stream: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sums and outer products with normal draws; see `hessx.ops.normal_moments`."""
+    z = v.new_empty(v.shape[-2], m)
+    normal(z, seed, first_sample, stream)
+    return cross_moments(z[None], v, weight)
 
 
 def core_moments(

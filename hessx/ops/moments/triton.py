@@ -18,6 +18,7 @@ import triton
 import triton.language as tl
 
 from hessx.ops.moments import reference, rules
+from hessx.ops.noise.triton import drawn_tile
 
 # Two waves on the largest current GPUs: with fewer programs the samples are split as well.
 _ENOUGH_PROGRAMS = 256
@@ -25,17 +26,46 @@ _WORKSPACE_BYTES = 64 * 2**20
 
 
 @triton.jit
+def _loaded_or_drawn(
+    x,
+    columns,
+    in_k,
+    samples,
+    in_n,
+    stride_n,
+    noise,
+    REAL: tl.constexpr,
+    DRAWN: tl.constexpr,
+):
+    """Load the samples at `x`; with `x` None, draw them again as `normal` drew them, in DRAWN."""
+    if x is None:
+        seed, first_sample, stream, first_column = noise
+        drawn = drawn_tile(
+            samples + first_sample, first_column, seed, stream, True, REAL, 1.0, columns.shape[0]
+        )
+        # The draws of samples that are not there are numbers all the same.
+        value = tl.where(in_n[:, None], drawn, 0.0).to(DRAWN)
+    else:
+        mask = in_n[:, None] & in_k[None, :]
+        value = tl.load(x + samples[:, None] * stride_n, mask=mask, other=0.0)
+    return value
+
+
+@triton.jit
 def _column_sums(
     x,
     weight,
+    columns,
     in_k,
     n,
     block,
     blocks,
     stride_n,
     stride_weight_n,
+    noise,
     SQUARED: tl.constexpr,
     REAL: tl.constexpr,
+    DRAWN: tl.constexpr,
     SAMPLE_BLOCK: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
@@ -49,8 +79,9 @@ def _column_sums(
         for start in range(begin, tl.minimum(n, begin + SAMPLE_BLOCK), BLOCK_N):
             samples = start + tl.arange(0, BLOCK_N).to(tl.int64)
             in_n = samples < n
-            mask = in_n[:, None] & in_k[None, :]
-            term = tl.load(x + samples[:, None] * stride_n, mask=mask, other=0.0).to(REAL)
+            term = _loaded_or_drawn(
+                x, columns, in_k, samples, in_n, stride_n, noise, REAL, DRAWN
+            ).to(REAL)
             if SQUARED:
                 term = term * term
             if weight is not None:
@@ -62,7 +93,17 @@ def _column_sums(
 
 
 @triton.jit(
-    do_not_specialize=["n", "batch", "batch_sum_u", "batch_sum_v", "first_block", "blocks_per_slot"]
+    do_not_specialize=[
+        "n",
+        "batch",
+        "batch_sum_u",
+        "batch_sum_v",
+        "first_block",
+        "blocks_per_slot",
+        "seed",
+        "first_sample",
+        "stream",
+    ]
 )
 def _cross_moments_kernel(
     u,
@@ -87,6 +128,9 @@ def _cross_moments_kernel(
     stride_v_l,
     stride_weight_batch,
     stride_weight_n,
+    seed,
+    first_sample,
+    stream,
     REAL: tl.constexpr,
     SAMPLE_BLOCK: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -95,9 +139,11 @@ def _cross_moments_kernel(
 ):
     """One tile of one batch entry of u^T diag(weight) v, over the sample blocks of one slot.
 
-    Outputs are contiguous with a leading axis of slots. The programs of the first column and row
-    of tiles also write the sums, in a second pass because sums in the first made it spill
-    registers; an operand shared by the batch is summed for batch entry 0 alone.
+    With `u` None its samples are standard normal draws of v's dtype, made again from their numbers
+    wherever they are needed and never stored. Outputs are contiguous with a leading axis of slots.
+    The programs of the first column and row of tiles also write the sums, in a second pass because
+    sums in the first made it spill registers; an operand shared by the batch is summed for batch
+    entry 0 alone.
     """
     pid = tl.program_id(0).to(tl.int64)
     # An operand without columns still leaves the sums of the other one to write.
@@ -112,14 +158,18 @@ def _cross_moments_kernel(
     columns_l = tile_l * BLOCK_L + tl.arange(0, BLOCK_L)
     in_k = columns_k < k
     in_l = columns_l < l
-    u += b * stride_u_batch + columns_k[None, :] * stride_u_k
+    if u is not None:
+        u += b * stride_u_batch + columns_k[None, :] * stride_u_k
     v += b * stride_v_batch + columns_l[None, :] * stride_v_l
     if weight is not None:
         weight += b * stride_weight_batch
 
     # Products of halves are exact in float32, so tensor cores may take the inputs as they are; a
     # weighted factor would have to be rounded first.
-    as_they_are: tl.constexpr = weight is None and u.dtype.element_ty == v.dtype.element_ty
+    drawn: tl.constexpr = v.dtype.element_ty
+    left: tl.constexpr = drawn if u is None else u.dtype.element_ty
+    as_they_are: tl.constexpr = weight is None and left == v.dtype.element_ty
+    noise = (seed, first_sample, stream, tile_k * BLOCK_K)
     total = tl.zeros((BLOCK_K, BLOCK_L), tl.float64)
     block = first_block + slot * blocks_per_slot
     for begin in range(
@@ -131,9 +181,8 @@ def _cross_moments_kernel(
         for start in range(begin, tl.minimum(n, begin + SAMPLE_BLOCK), BLOCK_N):
             samples = start + tl.arange(0, BLOCK_N).to(tl.int64)
             in_n = samples < n
-            mask_u = in_n[:, None] & in_k[None, :]
+            x = _loaded_or_drawn(u, columns_k, in_k, samples, in_n, stride_u_n, noise, REAL, drawn)
             mask_v = in_n[:, None] & in_l[None, :]
-            x = tl.load(u + samples[:, None] * stride_u_n, mask=mask_u, other=0.0)
             y = tl.load(v + samples[:, None] * stride_v_n, mask=mask_v, other=0.0)
             if not as_they_are:
                 x = x.to(REAL)
@@ -153,14 +202,17 @@ def _cross_moments_kernel(
         total_u = _column_sums(
             u,
             weight,
+            columns_k,
             in_k,
             n,
             block,
             blocks_per_slot,
             stride_u_n,
             stride_weight_n,
+            noise,
             False,
             REAL,
+            drawn,
             SAMPLE_BLOCK,
             BLOCK_N,
             BLOCK_K,
@@ -170,14 +222,17 @@ def _cross_moments_kernel(
         total_v = _column_sums(
             v,
             weight,
+            columns_l,
             in_l,
             n,
             block,
             blocks_per_slot,
             stride_v_n,
             stride_weight_n,
+            noise,
             False,
             REAL,
+            drawn,
             SAMPLE_BLOCK,
             BLOCK_N,
             BLOCK_L,
@@ -282,14 +337,17 @@ def _core_moments_kernel(
         total_w2 = _column_sums(
             w + columns_j[None, :] * stride_w_k,
             None,
+            columns_j,
             in_j,
             n,
             block,
             blocks_per_slot,
             stride_w_n,
             0,
+            None,
             True,
             REAL,
+            None,
             SAMPLE_BLOCK,
             BLOCK_N,
             BLOCK,
@@ -312,26 +370,44 @@ def _add_slots_kernel(slots, total, n_slots, size, BLOCK: tl.constexpr):
 
 @dataclass(frozen=True)
 class _Tile:
-    """Shape of one program: `edge` columns of either operand, `samples` a step, `warps`."""
+    """Shape of one program: `edge` columns of either operand, `samples` a step, `warps`.
+
+    `registers` a thread may be taken; left open, the assembler rather spills a few bytes than takes
+    more than fit twice.
+    """
 
     edge: int
     samples: int
     warps: int
+    registers: int | None = None
 
 
-def _tile(columns: int, *, doubles: bool, accumulators: int) -> _Tile:
-    """Choose a tile for an output of `columns` a side.
+def _tile(columns: int, *, doubles: bool, accumulators: int, converted: bool = False) -> _Tile:
+    """Choose a tile for an output of `columns` a side, whose samples are all loaded.
+
+    `converted`: halves are made float32 in the kernel before they are multiplied.
 
     Large tiles load less, small ones are more. Limits by registers, read from the assembler's
-    report for sm_80 and sm_90: each accumulator has a float64 total beside it, and a step of more
-    than 16 samples, whose factors are held too, spills. The choice must not depend on the batch:
-    an entry gets the same bits alone and in company.
+    report for sm_80, 90, 100 and 120: each accumulator has a float64 total beside it, and a step of
+    more than 16 samples, whose factors are held too, spills. The choice must not depend on the
+    batch: an entry gets the same bits alone and in company.
     """
-    if columns <= 16:
-        return _Tile(edge=16, samples=16, warps=4)
     if accumulators > 1:
-        return _Tile(edge=16, samples=16, warps=4) if doubles else _Tile(32, 16, 8)
-    return _Tile(edge=32 if doubles or columns <= 256 else 64, samples=16, warps=8)
+        small = doubles or columns <= 16
+        return _Tile(edge=16, samples=16, warps=4) if small else _Tile(32, 16, 8)
+    if columns <= 16:
+        return _Tile(edge=16, samples=16, warps=4, registers=128)
+    if doubles:
+        return _Tile(edge=32, samples=16, warps=8, registers=168)
+    # Halves converted in a tile wide enough for the tensor cores of sm_100 would be rounded to TF32
+    # there, whatever precision is asked for (Triton issue 10176).
+    return _Tile(edge=32 if columns <= 256 or converted else 64, samples=16, warps=8)
+
+
+def _drawing_tile(dtype: torch.dtype) -> _Tile:
+    """Choose a tile for samples of which one factor is drawn, by the same report."""
+    registers = {torch.float32: None, torch.float64: 168}.get(dtype, 160)
+    return _Tile(edge=32, samples=16, warps=8, registers=registers)
 
 
 def _over_samples(
@@ -380,13 +456,43 @@ def cross_moments(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Sums and outer products; see `hessx.ops.cross_moments`."""
     shapes = rules.cross_moments_shapes(u, v, weight)
-    batch = shapes[2][0]
-    if batch == 0:
+    if shapes[2][0] == 0:
         return reference.cross_moments(u, v, weight)
-    sum_u, sum_v, uv = (u.new_empty(shape, dtype=torch.float64) for shape in shapes)
-    n, k, l = u.shape[1], u.shape[2], v.shape[2]  # noqa: E741
+    return _cross_moments(u, v, weight, shapes)
+
+
+def normal_moments(
+    v: torch.Tensor,
+    weight: torch.Tensor | None,
+    m: int,
+    seed: int,
+    first_sample: int,
+    stream: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sums and outer products with normal draws; see `hessx.ops.normal_moments`."""
+    shapes = rules.normal_moments_shapes(v, weight, m)
+    if shapes[2][0] == 0:
+        return reference.normal_moments(v, weight, m, seed, first_sample, stream)
+    return _cross_moments(None, v, weight, shapes, (seed, first_sample, stream))
+
+
+def _cross_moments(
+    u: torch.Tensor | None,
+    v: torch.Tensor,
+    weight: torch.Tensor | None,
+    shapes: rules.CrossMomentsShapes,
+    noise: tuple[int, int, int] = (0, 0, 0),
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    sum_u, sum_v, uv = (v.new_empty(shape, dtype=torch.float64) for shape in shapes)
+    batch, k, l = shapes[2]  # noqa: E741
+    n = v.shape[1]
     real = _real(u, v, weight)
-    tile = _tile(max(k, l), doubles=real == tl.float64, accumulators=1)
+    if u is None:
+        tile = _drawing_tile(v.dtype)
+    else:
+        doubles = real == tl.float64
+        converted = u.dtype != v.dtype or (weight is not None and v.dtype.itemsize == 2)
+        tile = _tile(max(k, l), doubles=doubles, accumulators=1, converted=converted)
     programs = max(1, triton.cdiv(k, tile.edge)) * max(1, triton.cdiv(l, tile.edge)) * batch
     weights = None if weight is None else weight.expand(batch, n)
 
@@ -404,23 +510,25 @@ def cross_moments(
             shapes[1][0],
             first_block,
             blocks,
-            _batch_stride(u),
-            u.stride(1),
-            u.stride(2),
+            0 if u is None else _batch_stride(u),
+            0 if u is None else u.stride(1),
+            0 if u is None else u.stride(2),
             _batch_stride(v),
             v.stride(1),
             v.stride(2),
             0 if weights is None else weights.stride(0),
             0 if weights is None else weights.stride(1),
+            *noise,
             REAL=real,
             SAMPLE_BLOCK=rules.SAMPLE_BLOCK,
             BLOCK_N=tile.samples,
             BLOCK_K=tile.edge,
             BLOCK_L=tile.edge,
             num_warps=tile.warps,
+            maxnreg=tile.registers,
         )
 
-    with torch.cuda.device_of(u):
+    with torch.cuda.device_of(v):
         _over_samples(launch, (sum_u, sum_v, uv), n, programs)
     return sum_u, sum_v, uv
 
@@ -458,6 +566,7 @@ def core_moments(
             BLOCK_N=tile.samples,
             BLOCK=tile.edge,
             num_warps=tile.warps,
+            maxnreg=tile.registers,
         )
 
     with torch.cuda.device_of(u):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from hessx.ops.noise.rules import DTYPES
+from hessx.ops.noise.rules import DTYPES, check_draws
 
 
 def uniform(
@@ -114,18 +114,7 @@ def _allocate(
     dtype: torch.dtype,
     device: torch.device | str | None,
 ) -> torch.Tensor:
-    _check_range("n", n, 2**63)
-    _check_range("m", m, 2**34)
-    _check_range("seed", seed, 2**63)
-    _check_range("first_sample", first_sample, 2**63 - n)
-    _check_range("stream", stream, 2**32)
+    check_draws(n, m, seed, first_sample, stream)
     if dtype not in DTYPES:
         raise TypeError(f"dtype must be one of {DTYPES}, got {dtype}")
     return torch.empty(n, m, dtype=dtype, device=device)
-
-
-def _check_range(name: str, value: int, end: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
-    if not 0 <= value < end:
-        raise ValueError(f"{name} must be in [0, {end}), got {value}")

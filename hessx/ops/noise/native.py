@@ -22,10 +22,15 @@ def uniform(out: torch.Tensor, seed: int, first_sample: int, stream: int) -> Non
         out.clamp_(max=1 - torch.finfo(out.dtype).eps / 2)
 
 
-def normal(out: torch.Tensor, seed: int, first_sample: int, stream: int) -> None:
-    """Fill out (n, m) with standard normal draws; see `hessx.ops.normal`."""
+def normal(
+    out: torch.Tensor, seed: int, first_sample: int, stream: int, first_block: int = 0
+) -> None:
+    """Fill out (n, m) with standard normal draws; see `hessx.ops.normal`.
+
+    Column 0 is feature ``4 first_block``.
+    """
     kernels = backends.native()
-    _fill(out, seed, first_sample, stream, kernels.normal_float, kernels.normal_double)
+    _fill(out, seed, first_sample, stream, kernels.normal_float, kernels.normal_double, first_block)
 
 
 def _fill(
@@ -35,12 +40,15 @@ def _fill(
     stream: int,
     fill_float: Callable[..., None],
     fill_double: Callable[..., None],
+    first_block: int = 0,
 ) -> None:
     fill_fake(out, seed, first_sample, stream)
     level, n_threads = backends.cpu_level(), torch.get_num_threads()
 
     def run(fill: Callable[..., None], to: torch.Tensor, first: int) -> None:
-        fill(to.data_ptr(), to.shape, to.stride(), seed, first, stream, n_threads, level)
+        fill(
+            to.data_ptr(), to.shape, to.stride(), seed, first, stream, first_block, n_threads, level
+        )
 
     if out.dtype == torch.float32:
         run(fill_float, out, first_sample)

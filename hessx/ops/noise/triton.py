@@ -80,6 +80,41 @@ def _uniform_of(word, REAL: tl.constexpr, BELOW_ONE: tl.constexpr):
     return value
 
 
+@triton.jit
+def drawn_tile(
+    samples,
+    first_column,
+    seed,
+    stream,
+    NORMAL: tl.constexpr,
+    REAL: tl.constexpr,
+    BELOW_ONE: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+):
+    """Draw features first_column, ..., first_column + BLOCK_M - 1 of each of `samples` (int64).
+
+    One Philox counter serves four features; first_column is a multiple of 4.
+    """
+    BLOCK_N: tl.constexpr = samples.shape[0]
+    counters = first_column // 4 + tl.arange(0, BLOCK_M // 4)
+    x0, x1, x2, x3 = tl.philox(
+        seed,
+        tl.broadcast_to(counters[None, :], (BLOCK_N, BLOCK_M // 4)).to(tl.uint32),
+        tl.to_tensor(stream).to(tl.uint32),
+        samples[:, None].to(tl.uint32),
+        (samples[:, None] >> 32).to(tl.uint32),
+    )
+    if NORMAL:
+        y0, y1 = _box_muller(x0, x1, REAL)
+        y2, y3 = _box_muller(x2, x3, REAL)
+    else:
+        y0, y1 = _uniform_of(x0, REAL, BELOW_ONE), _uniform_of(x1, REAL, BELOW_ONE)
+        y2, y3 = _uniform_of(x2, REAL, BELOW_ONE), _uniform_of(x3, REAL, BELOW_ONE)
+    # Innermost axes (pair, member): four neighbouring features stay in one thread, so that
+    # contiguous rows are stored 128 bits at a time.
+    return tl.join(tl.join(y0, y2), tl.join(y1, y3)).reshape(BLOCK_N, BLOCK_M)
+
+
 @triton.jit(do_not_specialize=["seed", "first_sample", "stream"])
 def _noise_kernel(
     out,
@@ -96,31 +131,15 @@ def _noise_kernel(
     BLOCK_N: tl.constexpr,
     BLOCK_M: tl.constexpr,
 ):
-    """Fills one tile of samples and features; one Philox counter serves four features."""
+    """Fills one tile of samples and features."""
     pid = tl.program_id(0).to(tl.int64)
     tiles_m = tl.cdiv(m, BLOCK_M)
     rows = (pid // tiles_m) * BLOCK_N + tl.arange(0, BLOCK_N)
     first_column = (pid % tiles_m) * BLOCK_M
     columns = first_column + tl.arange(0, BLOCK_M)
-    counters = first_column // 4 + tl.arange(0, BLOCK_M // 4)
-
-    samples = (rows + first_sample)[:, None]
-    x0, x1, x2, x3 = tl.philox(
-        seed,
-        tl.broadcast_to(counters[None, :], (BLOCK_N, BLOCK_M // 4)).to(tl.uint32),
-        tl.to_tensor(stream).to(tl.uint32),
-        samples.to(tl.uint32),
-        (samples >> 32).to(tl.uint32),
+    values = drawn_tile(
+        rows + first_sample, first_column, seed, stream, NORMAL, REAL, BELOW_ONE, BLOCK_M
     )
-    if NORMAL:
-        y0, y1 = _box_muller(x0, x1, REAL)
-        y2, y3 = _box_muller(x2, x3, REAL)
-    else:
-        y0, y1 = _uniform_of(x0, REAL, BELOW_ONE), _uniform_of(x1, REAL, BELOW_ONE)
-        y2, y3 = _uniform_of(x2, REAL, BELOW_ONE), _uniform_of(x3, REAL, BELOW_ONE)
-    # Innermost axes (pair, member): four neighbouring features stay in one thread, so that
-    # contiguous rows are stored 128 bits at a time.
-    values = tl.join(tl.join(y0, y2), tl.join(y1, y3)).reshape(BLOCK_N, BLOCK_M)
     pointers = out + rows[:, None] * stride_n + columns[None, :] * stride_m
     mask = (rows < n)[:, None] & (columns < m)[None, :]
     tl.store(pointers, values.to(out.dtype.element_ty), mask=mask)

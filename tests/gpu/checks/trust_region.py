@@ -1,0 +1,110 @@
+"""Trust-region problems by CUDA C++: the optimality conditions, and the float64 reference."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+
+from hessx.ops.trust_region.cuda import trust_region
+from tests.gpu.checks import Cases
+from tests.references.trust_region import assert_as_reference, assert_optimal, problems
+
+DTYPES = (torch.float32, torch.float64)
+KINDS = tuple(problems(torch.float32, batch=1))
+
+
+def numbers(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
+    """Normal numbers, the same in every process."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def check(eigenvalues: torch.Tensor, gradient: torch.Tensor, radius: torch.Tensor) -> None:
+    solution = trust_region(eigenvalues, gradient, radius)
+    assert_optimal(eigenvalues, gradient, radius, solution)
+    assert_as_reference(eigenvalues, gradient, radius, solution)
+
+
+def _kind(dtype: torch.dtype, kind: str) -> None:
+    # 40 coordinates: the lanes' second strip is partly empty.
+    check(*problems(dtype, batch=5, k=40)[kind])
+
+
+def _size(dtype: torch.dtype, batch: int, k: int) -> None:
+    e, g = numbers(batch, k, dtype=dtype), numbers(batch, k, dtype=dtype, seed=1)
+    check(e, g, numbers(batch, dtype=dtype, seed=2).abs() + 0.1)
+
+
+def _strided() -> None:
+    e, g = numbers(15, 76)[::3, ::2], numbers(76, 15, seed=1).mT[::3, ::2]
+    radius = (numbers(30, seed=2).abs() + 0.1)[::6]
+    assert (*e.stride(), *g.stride(), *radius.stride()) == (228, 2, 3, 30, 6)
+    check(e, g, radius)
+    check(e, g.contiguous(), radius[:1].expand(5))
+
+
+def _first_lowest() -> None:
+    """The first of several lowest eigenvalues, in each strip in turn, of the sign of -g there."""
+    for first in (0, 31, 32, 69):
+        for lowest in (-2.0, 0.0):
+            e, g = numbers(2, 70).abs() + 0.5, numbers(70, 2, seed=1).mT / 20
+            e[:, [first, 69]] = lowest
+            g[:, [first, 69]] = 0
+            g[1, first] = 1e-38
+            radius = torch.full((2,), 3.0)
+            check(e, g, radius)
+            step, multiplier = trust_region(e, g, radius)
+            # A singular problem is not hard: without a gradient there it has a minimiser inside.
+            assert step[0, first] > 2 if lowest < 0 else step[0, first] == 0
+            assert step[1, first] < -2
+            assert first == 69 or (step[:, 69] == 0).all()
+            assert multiplier.tolist() == [-lowest, -lowest]
+
+
+def _radius_zero() -> None:
+    step, multiplier = trust_region(numbers(3, 40) - 9, numbers(3, 40), torch.zeros(3))
+    assert (step == 0).all()
+    assert torch.equal(multiplier, -(numbers(3, 40) - 9).amin(1))
+
+
+def _not_finite() -> None:
+    """A row that is not finite is NaN, and changes no bit of its neighbours."""
+    for argument in range(3):
+        for bad in (torch.nan, torch.inf, -torch.inf):
+            clean = (numbers(6, 40), numbers(6, 40, seed=1), numbers(6, seed=2).abs() + 0.1)
+            # What is wrong shows even where the step would be inside: g / inf = 0.
+            clean[0][4] = 40
+            spoilt = [x.clone() for x in clean]
+            spoilt[argument].view(6, -1)[[1, 4], -1] = bad
+            for result, expected in zip(trust_region(*spoilt), trust_region(*clean), strict=True):
+                assert result[[1, 4]].isnan().all()
+                kept = [0, 2, 3, 5]
+                assert torch.equal(result[kept], expected[kept])
+
+
+def _alone() -> None:
+    problem = (numbers(6, 40), numbers(6, 40, seed=1), numbers(6, seed=2).abs() + 0.1)
+    together = trust_region(*problem)
+    for row in range(6):
+        single = trust_region(*(x[row : row + 1] for x in problem))
+        assert all(torch.equal(a[row : row + 1], b) for a, b in zip(together, single, strict=True))
+
+
+def _cases() -> Cases:
+    cases: Cases = {}
+    for dtype in DTYPES:
+        name = str(dtype).removeprefix("torch.")
+        for kind in KINDS:
+            cases[f"{kind.replace(' ', '-')}-{name}"] = partial(_kind, dtype, kind)
+        for batch, k in [(0, 3), (1, 1), (3, 31), (4, 32), (5, 33), (9, 7), (2, 100)]:
+            cases[f"size-{batch}x{k}-{name}"] = partial(_size, dtype, batch, k)
+    cases["strided"] = _strided
+    cases["first-lowest"] = _first_lowest
+    cases["radius-zero"] = _radius_zero
+    cases["not-finite"] = _not_finite
+    cases["alone"] = _alone
+    return cases
+
+
+CASES = _cases()

@@ -1,0 +1,107 @@
+"""A call of every op, with arguments on any device, and how its results compare with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import hessx
+
+REALS = (torch.float32, torch.float64)
+HALVES = (torch.bfloat16, torch.float16)
+N, M, L, BATCH = 300, 33, 19, 4
+
+
+def numbers(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
+    """Normal numbers, the same on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a public op.
+
+    Attributes:
+        arguments: Gives the tensors of the call, on the CPU, for a dtype.
+        run: Makes the call on them, wherever they are; gives what can be compared.
+        dtypes: What the op takes.
+        steps: Roundings that may add up in an entry of the result.
+    """
+
+    arguments: Callable[[torch.dtype], tuple[Tensor, ...]]
+    run: Callable[..., tuple[Tensor, ...]]
+    dtypes: tuple[torch.dtype, ...]
+    steps: int
+
+    def tolerance(self, dtype: torch.dtype) -> float:
+        """Error allowed, as a part of the largest entry."""
+        return self.steps * (2.0**-52 if dtype == torch.float64 else 2.0**-23)
+
+
+def _draws(law: Callable[..., Tensor]) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    def run(like: Tensor) -> tuple[Tensor, ...]:
+        # A unit of a half type may lie between two draws that differ in the last bit of float32.
+        drawn = law(N, M, seed=7, first_sample=5, stream=2, dtype=like.dtype, device=like.device)
+        return (drawn.double(),)
+
+    return run
+
+
+def _moments(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    u = numbers(BATCH, N, M, dtype=dtype)
+    v, weight = numbers(1, N, L, dtype=dtype, seed=1), numbers(N, dtype=dtype, seed=2)
+    return u, v, weight
+
+
+def _symmetric(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    a = numbers(BATCH, 31, 31, dtype=dtype)
+    return ((a + a.mT) / 2,)
+
+
+def _eigenvalues_and_projection(a: Tensor) -> tuple[Tensor, ...]:
+    values, vectors = hessx.ops.eigh(a)
+    # Free of the signs of the eigenvectors.
+    return values, vectors @ (values[:, :, None] * vectors.mT), vectors.mT @ vectors
+
+
+def _convex_problems(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    e, g = numbers(BATCH, M, dtype=dtype), numbers(BATCH, M, dtype=dtype, seed=1)
+    return e.abs() + 1, g, numbers(BATCH, dtype=dtype, seed=2).abs() + 0.1
+
+
+# A product, and a sum of N of them.
+_SUM = N + 4
+CALLS = {
+    "uniform": Call(
+        lambda dtype: (torch.empty(0, dtype=dtype),), _draws(hessx.ops.uniform), REALS + HALVES, 0
+    ),
+    # log, sin and cos of other libraries; float32 also rounds the angle.
+    "normal": Call(
+        lambda dtype: (torch.empty(0, dtype=dtype),), _draws(hessx.ops.normal), REALS, 64
+    ),
+    "cross_moments": Call(_moments, hessx.ops.cross_moments, REALS + HALVES, _SUM),
+    "normal_moments": Call(
+        _moments,
+        lambda u, v, weight: hessx.ops.normal_moments(u, M, seed=3, weight=weight),
+        REALS,
+        _SUM,
+    ),
+    "core_moments": Call(
+        _moments, lambda u, v, weight: hessx.ops.core_moments(u, u.flip(2)), REALS + HALVES, _SUM
+    ),
+    "eigh": Call(_symmetric, _eigenvalues_and_projection, REALS, 256),
+    "trust_region": Call(_convex_problems, hessx.ops.trust_region, REALS, 64),
+}
+CASES = [(name, dtype) for name, call in CALLS.items() for dtype in call.dtypes]
+
+
+def on(device: torch.device, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The same arguments on a device, with the same strides."""
+    return tuple(
+        torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=device).copy_(x)
+        for x in arguments
+    )

@@ -1,0 +1,225 @@
+"""Launches that stand for every kernel: each tile, type and layout, by the project's own code.
+
+No launch computes anything here: Triton's are compiled and CUDA's are written down. Sizes are those
+of real explanations, so that bytes and operations say something; memory that nobody touches costs
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from hessx.ops.eigh import cuda as eigh
+from hessx.ops.moments import triton as moments
+from hessx.ops.noise import triton as noise
+from hessx.ops.trust_region import cuda as trust_region
+from tests.gpu.compiled.roofline import Work
+
+FLOAT32, FLOAT64 = torch.float32, torch.float64
+BFLOAT16, FLOAT16 = torch.bfloat16, torch.float16
+
+# Operations of one number at the least, from the formulas. Philox: 20 products of 32 bits and 20
+# three-way xors serve four numbers. Box and Muller: multiply-adds of the angle's polynomials and
+# the products around them; logarithm and root are taken for one each.
+_PHILOX = (20 * 2 + 20) / 4
+_NORMAL = {"float32": 2 * 8, "float64": 2 * 13}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A named call of the project's launch code.
+
+    Attributes:
+        run: Makes the call.
+        work: What it must do at least.
+        contiguous: Rows lie side by side and are aligned, and the kernel is told so by its
+            specialisation: a thread can move 128 bits. A CUDA kernel with strides is not.
+        tensor_cores: Type of the factors that a dot product is meant to give them.
+    """
+
+    run: Callable[[], object]
+    work: Work
+    contiguous: bool = True
+    tensor_cores: torch.dtype | None = None
+
+
+def _working(dtype: torch.dtype) -> str:
+    return "float64" if dtype == FLOAT64 else "float32"
+
+
+def _bytes(*tensors: torch.Tensor | None) -> int:
+    return sum(x.numel() * x.element_size() for x in tensors if x is not None)
+
+
+def _draws(numbers: int, dtype: torch.dtype, *, normal: bool = True) -> dict[str, float]:
+    real = _working(dtype)
+    return {"int32": _PHILOX * numbers, real: (_NORMAL[real] if normal else 2) * numbers}
+
+
+def _noise(law: str, dtype: torch.dtype, columns: int = 784, *, transposed: bool = False) -> Launch:
+    shape = (columns, 4096) if transposed else (4096, columns)
+    out = torch.empty(shape, dtype=dtype)
+    out = out.mT if transposed else out
+    return Launch(
+        run=lambda: getattr(noise, law)(out, 1, 2, 3),
+        work=Work(_bytes(out), _draws(out.numel(), dtype, normal=law == "normal")),
+        contiguous=not transposed and columns % 8 == 0,
+    )
+
+
+def _samples(
+    batch: int, n: int, k: int, dtype: torch.dtype, *, transposed: bool = False
+) -> torch.Tensor:
+    if transposed:
+        return torch.empty(batch, k, n, dtype=dtype).mT
+    return torch.empty(batch, n, k, dtype=dtype)
+
+
+def _product_unit(dtype: torch.dtype, *, weighted: bool) -> str:
+    """Where a product runs: factors of two bytes are exact as they are unless weighted."""
+    if dtype == FLOAT64:
+        return "float64 tensor"
+    return "float32" if weighted or dtype == FLOAT32 else "half tensor"
+
+
+def _cross(
+    k: int,
+    dtype: torch.dtype,
+    *,
+    batch: int = 256,
+    weighted: bool = False,
+    transposed: bool = False,
+    drawn: bool = False,
+    shared_dtype: torch.dtype | None = None,
+) -> Launch:
+    """Moments of samples shared by the batch, or drawn in the kernel, with gradients of each."""
+    n = 1024
+    u = _samples(1, n, k, shared_dtype or dtype, transposed=transposed)
+    v = _samples(batch, n, k, dtype, transposed=transposed)
+    weight = torch.empty(n, dtype=dtype) if weighted else None
+    outputs = 8 * (k + batch * k + batch * k * k)
+    # Types that differ meet in float32, as weighted factors do.
+    unit = _product_unit(dtype, weighted=weighted or shared_dtype is not None)
+    operations = {unit: 2.0 * batch * n * k * k}
+    if drawn:
+        for drawing, count in _draws(n * k, dtype).items():
+            operations[drawing] = operations.get(drawing, 0) + count
+    return Launch(
+        run=(lambda: moments.normal_moments(v, weight, k, 1, 2, 3))
+        if drawn
+        else (lambda: moments.cross_moments(u, v, weight)),
+        work=Work(_bytes(v, weight, None if drawn else u) + outputs, operations),
+        contiguous=not transposed and k % 16 == 0,
+        tensor_cores=dtype if unit.endswith("tensor") else None,
+    )
+
+
+def _core(k: int, dtype: torch.dtype, *, batch: int = 256) -> Launch:
+    n = 1024
+    u, w = (_samples(batch, n, k, dtype) for _ in range(2))
+    # Two products, and a symmetric one of which half is enough.
+    multiply_adds = batch * n * (2 * k * k + k * (k + 1) / 2)
+    outputs = 8 * batch * (3 * k * k + k)
+    # Squares of the samples have to be rounded before tensor cores could take them.
+    unit = "float64 tensor" if dtype == FLOAT64 else "float32"
+    return Launch(
+        run=lambda: moments.core_moments(u, w),
+        work=Work(_bytes(u, w) + outputs, {unit: 2 * multiply_adds}),
+        contiguous=k % 16 == 0,
+        tensor_cores=FLOAT64 if dtype == FLOAT64 else None,
+    )
+
+
+def _eigh(k: int, dtype: torch.dtype, *, batch: int = 16384) -> Launch:
+    a = torch.empty(batch, k, k, dtype=dtype)
+    n = k + k % 2
+    # A sweep is n - 1 steps; each turns n / 2 pairs of rows of the vectors, and the blocks that
+    # two pairs meet in, on both sides. A rotation of two numbers is 6 operations. Random matrices
+    # take 5 sweeps at the least.
+    rotations = (n // 2) * k + 4 * (n // 2) * (n // 2 - 1) / 2
+    read = k * (k + 1) // 2 * a.element_size() * batch
+    written = (k + k * k) * a.element_size() * batch
+    return Launch(
+        run=lambda: eigh.eigh(a),
+        work=Work(read + written, {_working(dtype): 5 * 6 * (n - 1) * rotations * batch}),
+        contiguous=False,
+    )
+
+
+def _trust_region(k: int, dtype: torch.dtype, *, batch: int = 16384) -> Launch:
+    eigenvalues, gradient = (torch.empty(batch, k, dtype=dtype) for _ in range(2))
+    radius = torch.empty(batch, dtype=dtype)
+    # The length of the step at one shift takes a quotient and a square of each coordinate; random
+    # problems need two evaluations at the least.
+    operations = {_working(dtype): 2 * 3.0 * batch * k}
+    outputs = _bytes(gradient, radius)
+    return Launch(
+        run=lambda: trust_region.trust_region(eigenvalues, gradient, radius),
+        work=Work(_bytes(eigenvalues, gradient, radius) + outputs, operations),
+        contiguous=False,
+    )
+
+
+# Every kernel, tile, type and layout; `EVERYDAY` are those that each run of the tests compiles.
+TRITON = {
+    "uniform-float32": _noise("uniform", FLOAT32),
+    "uniform-bfloat16": _noise("uniform", BFLOAT16),
+    "normal-float32": _noise("normal", FLOAT32),
+    "normal-float32-49": _noise("normal", FLOAT32, 49),
+    "normal-float32-transposed": _noise("normal", FLOAT32, transposed=True),
+    "normal-float64": _noise("normal", FLOAT64),
+    "normal-bfloat16": _noise("normal", BFLOAT16),
+    "normal-float16": _noise("normal", FLOAT16),
+    "cross-9-float32-weighted": _cross(9, FLOAT32, weighted=True),
+    "cross-9-float64": _cross(9, FLOAT64),
+    "cross-9-bfloat16": _cross(9, BFLOAT16),
+    "cross-9-bfloat16-weighted": _cross(9, BFLOAT16, weighted=True),
+    "cross-16-float32": _cross(16, FLOAT32),
+    "cross-256-float32": _cross(256, FLOAT32, batch=1),
+    "cross-256-float32-transposed": _cross(256, FLOAT32, batch=8, transposed=True),
+    "cross-256-float64": _cross(256, FLOAT64, batch=8),
+    "cross-256-float64-weighted": _cross(256, FLOAT64, batch=8, weighted=True),
+    "cross-256-bfloat16": _cross(256, BFLOAT16, batch=8),
+    "cross-784-float32": _cross(784, FLOAT32, batch=8),
+    "cross-785-float32-weighted": _cross(785, FLOAT32, batch=8, weighted=True),
+    "cross-784-bfloat16": _cross(784, BFLOAT16, batch=8),
+    "cross-784-bfloat16-weighted": _cross(784, BFLOAT16, batch=8, weighted=True),
+    "cross-784-float16": _cross(784, FLOAT16, batch=8),
+    "cross-784-float32-bfloat16": _cross(784, BFLOAT16, batch=8, shared_dtype=FLOAT32),
+    "drawn-9-float32": _cross(9, FLOAT32, drawn=True),
+    "drawn-256-float32-weighted": _cross(256, FLOAT32, batch=8, drawn=True, weighted=True),
+    "drawn-256-float64": _cross(256, FLOAT64, batch=8, drawn=True),
+    "drawn-784-float32": _cross(784, FLOAT32, batch=8, drawn=True),
+    "drawn-784-bfloat16": _cross(784, BFLOAT16, batch=8, drawn=True),
+    "drawn-785-float16": _cross(785, FLOAT16, batch=8, drawn=True),
+    "core-9-float64": _core(9, FLOAT64),
+    "core-49-float32": _core(49, FLOAT32, batch=1),
+    "core-256-float32": _core(256, FLOAT32, batch=8),
+    "core-256-float64": _core(256, FLOAT64, batch=8),
+    "core-256-bfloat16": _core(256, BFLOAT16, batch=8),
+}
+CUDA = {
+    **{
+        f"eigh-{k}-{dtype}": _eigh(k, getattr(torch, dtype))
+        for k in (8, 32, 64)
+        for dtype in ("float32", "float64")
+    },
+    "trust-region-64-float32": _trust_region(64, FLOAT32),
+    "trust-region-64-float64": _trust_region(64, FLOAT64),
+}
+LAUNCHES = TRITON | CUDA
+EVERYDAY = {
+    "normal-float64",
+    "normal-bfloat16",
+    "cross-9-bfloat16-weighted",
+    "cross-256-float32",
+    "cross-256-float64",
+    "cross-785-float32-weighted",
+    "cross-784-bfloat16",
+    "drawn-784-float32",
+    "core-49-float32",
+    *CUDA,
+}
