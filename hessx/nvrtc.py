@@ -68,7 +68,7 @@ def options() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class _Stream:
+class TorchStream:
     """A stream of torch's, under the protocol by which CuPy takes streams of others."""
 
     address: int
@@ -113,7 +113,7 @@ class CupyKernels:
         cuda = self._cupy.cuda
         # One thread at a time: another one must neither compile the same kernel nor lower its
         # limit of shared memory before the launch.
-        with self._lock, cuda.Device(device), cuda.Stream.from_external(_Stream(stream)):
+        with self._lock, cuda.Device(device), cuda.Stream.from_external(TorchStream(stream)):
             kernel = self._kernel(name)
             if shared > _DEFAULT_SHARED_BYTES:
                 kernel.max_dynamic_shared_size_bytes = shared

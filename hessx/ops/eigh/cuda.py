@@ -7,6 +7,7 @@ from functools import cache
 
 import torch
 
+from hessx.nvrtc import TorchStream
 from hessx.ops.eigh.rules import MAX_K, eigh_fake, with_nan_kept
 from hessx.ops.launch import MAX_GRID, launch
 
@@ -66,7 +67,7 @@ def _by_cupy(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Decompose a batch by cusolverDn<t>syevjBatched, which is what CuPy's eigh calls for one."""
     import cupy
 
-    stream = torch.cuda.current_stream(a.device)
+    stream = TorchStream(torch.cuda.current_stream(a.device).cuda_stream)
     with cupy.cuda.Device(a.get_device()), cupy.cuda.Stream.from_external(stream):
         values, vectors = cupy.linalg.eigh(cupy.from_dlpack(a.detach()), UPLO="L")
         return torch.from_dlpack(values), torch.from_dlpack(vectors)
