@@ -172,7 +172,7 @@ def test_mistakes_in_launches(operator, body, expected):
             ],
         ),
         ("exchange", "y = __any_sync(ALL, x);", ["y = __any_sync((ALL) >> 16, x);", "y = (x);"]),
-        ("accumulator", "float s = 0, t = a;", ["float s, t = a;"]),
+        ("accumulator", "float s = 0, t = a;", ["float s = {3}, t = a;"]),
         ("accumulator", "for (int i = 0; i; f()) s = 0;", []),
         ("accumulator", "s += a;", ["s = a;"]),
         ("program", "i = blockIdx.x + j;", ["i = 0u + j;"]),

@@ -31,6 +31,13 @@ def _kind(dtype: torch.dtype, kind: str) -> None:
     check(*problems(dtype, batch=5, k=40)[kind])
 
 
+def _edges(dtype: torch.dtype) -> None:
+    """Where Newton's method alone is too slow: more problems, for its bounds to meet."""
+    several = problems(dtype, batch=24)
+    for kind in ("nearly hard", "edge of hard", "past the edge of hard", "nearly singular"):
+        check(*several[kind])
+
+
 def _size(dtype: torch.dtype, batch: int, k: int) -> None:
     e, g = numbers(batch, k, dtype=dtype), numbers(batch, k, dtype=dtype, seed=1)
     check(e, g, numbers(batch, dtype=dtype, seed=2).abs() + 0.1)
@@ -63,9 +70,49 @@ def _first_lowest() -> None:
 
 
 def _radius_zero() -> None:
-    step, multiplier = trust_region(numbers(3, 40) - 9, numbers(3, 40), torch.zeros(3))
+    e = numbers(5, 40).abs() + torch.tensor([-9, -0.5, 0, 0.5, 9])[:, None]
+    step, multiplier = trust_region(e, numbers(5, 40), torch.zeros(5))
     assert (step == 0).all()
-    assert torch.equal(multiplier, -(numbers(3, 40) - 9).amin(1))
+    assert torch.equal(multiplier, -e.amin(1).clamp(max=0))
+
+
+def _saddle_inside() -> None:
+    """A point inside where the gradient vanishes, which is no minimum."""
+    e, g = numbers(3, 40).abs() + 0.5, numbers(3, 40, seed=1) / 1000
+    e[:, 3] = -0.5
+    check(e, g, torch.full((3,), 10.0))
+
+
+def _radius_beside_the_inside() -> None:
+    """The minimum of a convex problem lies a little outside, inside, and on the boundary."""
+    e, g = numbers(3, 40).abs() + 0.5, numbers(3, 40, seed=1)
+    length = (g / e).norm(dim=1)
+    check(e, g, length * torch.tensor([0.8, 0.999, 1.001]))
+    one = torch.ones(1, 1)
+    step, multiplier = trust_region(one, one, one[0])
+    assert step.item() == -1
+    assert multiplier.item() == 0
+
+
+def _no_gradient_at_the_lowest() -> None:
+    """None of the other coordinates reaches the boundary alone, but all of them together do."""
+    e = numbers(3, 40).abs() + 0.5
+    e[:, 3] = -0.5
+    check(e, (e + 0.5) / 2, torch.ones(3))
+
+
+def _equal_terms() -> None:
+    """Sums of equal terms, whose rounding errors have one sign: without compensation, 40 and 75."""
+    ones = torch.ones(2, 2**14)
+    check(ones, ones, torch.linspace(20, 110, 40)[[14, 30]])
+
+
+def _scales(dtype: torch.dtype) -> None:
+    """Curvature far above the gradient, and far below."""
+    size = 10.0 ** (15 if dtype == torch.float32 else 150)
+    e, g = numbers(3, 40, dtype=dtype), numbers(3, 40, dtype=dtype, seed=1)
+    for scale in (size, 1 / size):
+        check(e * scale, g / scale, torch.ones(3, dtype=dtype))
 
 
 def _not_finite() -> None:
@@ -97,11 +144,17 @@ def _cases() -> Cases:
         name = str(dtype).removeprefix("torch.")
         for kind in KINDS:
             cases[f"{kind.replace(' ', '-')}-{name}"] = partial(_kind, dtype, kind)
+        cases[f"edges-{name}"] = partial(_edges, dtype)
+        cases[f"scales-{name}"] = partial(_scales, dtype)
         for batch, k in [(0, 3), (1, 1), (3, 31), (4, 32), (5, 33), (9, 7), (2, 100)]:
             cases[f"size-{batch}x{k}-{name}"] = partial(_size, dtype, batch, k)
     cases["strided"] = _strided
     cases["first-lowest"] = _first_lowest
     cases["radius-zero"] = _radius_zero
+    cases["equal-terms"] = _equal_terms
+    cases["saddle-inside"] = _saddle_inside
+    cases["radius-beside-the-inside"] = _radius_beside_the_inside
+    cases["no-gradient-at-the-lowest"] = _no_gradient_at_the_lowest
     cases["not-finite"] = _not_finite
     cases["alone"] = _alone
     return cases

@@ -167,7 +167,7 @@ def _signatures(tokens: Tokens) -> Iterator[tuple[int, int]]:
 
 
 def _spoil_accumulator(tokens: Tokens) -> Edits:
-    """Start a sum from whatever is there; forget what was added up so far."""
+    """Start a sum from what another one left; forget what was added up so far."""
     for index in range(len(tokens)):
         token = tokens[index]
         if not token.owner or token.text != "=" or tokens[index - 1].kind != "name":
@@ -175,13 +175,15 @@ def _spoil_accumulator(tokens: Tokens) -> Edits:
         end = tokens.operand_end(index, frozenset({",", ";"}))
         zero = [tokens.text(i) for i in range(index + 1, end)] in list(_ZEROS)
         if zero and tokens.text(end) != ")" and _declares(tokens, index - 1):
-            yield token.owner, [Edit(tokens[index - 1].end, tokens[end - 1].end, "")]
+            # Without a value it would start from one that the compiler chooses, the same each time
+            # and often a harmless one.
+            yield token.owner, [_replaced(tokens, index + 1, end, "{3}")]
     for index, owner in _signs(tokens, "+=", "-="):
         yield owner, [_replaced(tokens, index, index + 1, "=")]
 
 
 def _declares(tokens: Tokens, index: int) -> bool:
-    """Whether the statement around a name declares it, and can be without its initial value."""
+    """Whether the statement around a name declares it, as a variable and not for a loop."""
     begin = tokens.operand_begin(index, frozenset({";", "{", "}"}))
     words = [tokens.text(i) for i in range(begin, index + 1)]
     loop = tokens.text(begin - 1) == "(" and tokens.text(begin - 2) == "for"
