@@ -8,10 +8,12 @@ BENCHES := noise moments eigh trust_region smooth_hess fashion_mnist
 # A file of constraints given by its variable also holds for the isolated build of the package.
 export PIP_CONSTRAINT := constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# The CUDA kernels too where their compiler is found.
-export HESSX_BUILD_CUDA ?= $(if $(shell command -v nvcc),1,0)
+# The CUDA kernels too where their compiler is found, in a version that knows all architectures.
+NVCC := $(shell nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\),.*/\1/p')
+HAS_NVCC := $(shell printf '12.8\n%s\n' '$(NVCC)' | sort -C -V && echo 1 || echo 0)
+export HESSX_BUILD_CUDA ?= $(HAS_NVCC)
 
-.PHONY: demo test test-all bench gpu-report lint docs clean
+.PHONY: demo test test-all bench gpu-report mutants lint docs clean
 
 demo: .venv/demo.stamp
 	$(BIN)/hessx demo --out out/demo
@@ -28,6 +30,10 @@ bench: .venv/test.stamp
 # Registers, occupancy and computed floors of every GPU kernel; no GPU is needed.
 gpu-report: .venv/test.stamp
 	$(BIN)/python -m bench.gpu_report
+
+# Mistakes planted in every GPU kernel, one by one: how many do the checks catch?
+mutants: .venv/test.stamp
+	$(BIN)/python -m tests.gpu.mutants
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

@@ -62,7 +62,7 @@ class CMakeBuild(build_ext):
 class BuildWithCudaSources(build_py):
     """Adds csrc/*.cu and their headers to the package: CuPy compiles them where it runs.
 
-    In an editable installation the package finds them in this tree.
+    An editable installation finds them in this tree, a strict one by links.
     """
 
     def run(self) -> None:
@@ -77,6 +77,11 @@ class BuildWithCudaSources(build_py):
         """List the files of the package, the sources among them."""
         return [*super().get_outputs(include_bytecode), *map(str, self.cuda_sources().values())]
 
+    def get_output_mapping(self) -> dict[str, str]:
+        """Map each file of the package to its origin, for the links of a strict install."""
+        sources = {str(copy): str(source) for source, copy in self.cuda_sources().items()}
+        return super().get_output_mapping() | sources
+
     def cuda_sources(self) -> dict[Path, Path]:
         """Map each source to its place in the package."""
         folder = Path(self.build_lib) / "hessx" / "_csrc"
@@ -85,17 +90,20 @@ class BuildWithCudaSources(build_py):
 
 
 def find_nvcc() -> str:
-    """Find the CUDA compiler, or stop."""
+    """Find the CUDA compiler, or stop; with CUDACXX it is that one or none."""
     roots = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    candidates = [os.environ.get("CUDACXX"), "nvcc", *(f"{root}/bin/nvcc" for root in roots)]
-    for candidate in filter(None, candidates):
+    candidates = ["nvcc", *(f"{root}/bin/nvcc" for root in roots)]
+    if named := os.environ.get("CUDACXX"):
+        candidates = [named]
+    for candidate in candidates:
         if nvcc := shutil.which(candidate):
             return nvcc
     raise SystemExit(
         "\nhessx: HESSX_BUILD_CUDA=1 needs the CUDA compiler nvcc, 12.8 or later; it was looked"
-        f" for as {', '.join(filter(None, candidates))}.\n"
+        f" for as {', '.join(candidates)}.\n"
         "Name it with CUDACXX=/path/to/nvcc. Without HESSX_BUILD_CUDA, CuPy compiles the same\n"
-        "kernels when they are first used: pip install 'hessx[gpu]'\n"
+        "kernels when they are first used: pip install 'hessx[gpu]', or 'hessx[gpu-cuda12]' for a\n"
+        "torch with CUDA 12.\n"
     )
 
 

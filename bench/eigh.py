@@ -1,17 +1,16 @@
 """Eigenproblems: Jacobi across the batch against torch, matrix by matrix and in one call.
 
 Run with ``python -m bench.eigh``; ``--crossover`` sweeps the small batches too, which is what the
-rule in ``hessx/ops/eigh/native.py`` was read from.
+rule in ``hessx/ops/eigh/native.py`` was read from; ``--device cuda`` measures the kernel of a GPU.
 """
 
 from __future__ import annotations
 
-import argparse
 from unittest import mock
 
 import torch
 
-from bench.common import compare, machine, print_row
+from bench.common import compare, machine, parser, print_row, thread_counts
 from hessx.ops import eigh
 from hessx.ops.eigh import native
 
@@ -24,11 +23,20 @@ def loop(a: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [torch.linalg.eigh(matrix) for matrix in a]
 
 
-def bench(batch: int, k: int, dtype: torch.dtype, seconds: float) -> None:
-    a = torch.randn(batch, k, k, dtype=dtype)
+def check(a: torch.Tensor) -> None:
+    """No speed is reported unless the values agree: to 100 roundings of the norm."""
+    a = a.tril() + a.tril(-1).mT
+    expected = torch.linalg.eigvalsh(a)
+    tolerance = 100 * torch.finfo(a.dtype).eps * float(expected.abs().max())
+    torch.testing.assert_close(eigh(a)[0], expected, rtol=0, atol=tolerance)
+
+
+def bench(batch: int, k: int, dtype: torch.dtype, seconds: float, device: torch.device) -> None:
+    a = torch.randn(batch, k, k, dtype=dtype, device=device)
     chosen = "jacobi" if native.jacobi_wins(batch, k, dtype) else "torch"
     # The kernel, whatever the rule says. Calling a Mock would cost as much as a small batch.
     with mock.patch.object(native, "jacobi_wins", lambda batch, k, dtype: True):  # noqa: PT008
+        check(a)
         times = compare(
             {
                 "batch": lambda: torch.linalg.eigh(a),
@@ -36,28 +44,30 @@ def bench(batch: int, k: int, dtype: torch.dtype, seconds: float) -> None:
                 "jacobi": lambda: eigh(a),
             },
             seconds,
+            device,
         )
     label = f"{str(dtype).removeprefix('torch.')} B={batch} k={k}"
-    print_row(label, times, 1e-3, f"chosen: {chosen}")
+    print_row(label, times, 1e-3, f"chosen: {chosen}" if device.type == "cpu" else "")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--crossover", action="store_true", help="sweep small batches too")
-    crossover = parser.parse_args().crossover
-    batches, seconds = (
-        ((1, 2, 4, 8, 16, 64, 1000), 0.1) if crossover else ((1, 16, 1000, 10000), 0.3)
-    )
-    print(machine())
+    options = parser(__doc__)
+    options.add_argument("--crossover", action="store_true", help="sweep small batches too")
+    arguments = options.parse_args()
+    device = arguments.device
+    batches, seconds = (1, 16, 1000, 10000), 0.3
+    if arguments.crossover:
+        batches, seconds = (1, 2, 4, 8, 16, 64, 1000), 0.1
+    print(machine(device))
     print("ms; in brackets: times faster than torch.linalg.eigh of the batch")
-    for n_threads in (1, 2):
+    for n_threads in thread_counts(device):
         torch.set_num_threads(n_threads)
         print(f"{n_threads} threads")
         for dtype in (torch.float32, torch.float64):
             for k in SIZES:
                 for batch in batches:
                     if batch <= 16 or batch * k**3 <= MAX_WORK:
-                        bench(batch, k, dtype, seconds)
+                        bench(batch, k, dtype, seconds, device)
 
 
 if __name__ == "__main__":

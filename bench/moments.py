@@ -11,13 +11,14 @@ from unittest import mock
 import torch
 
 from bench.common import compare, machine, parser, print_row, thread_counts
-from hessx.ops import core_moments, cross_moments
+from hessx.ops import core_moments, cross_moments, normal, normal_moments
 from hessx.ops.moments import native
 
 MAIN_CORE = [(1, 256, 256), (8, 256, 256), (32, 256, 256)]
 MAIN_CORE += [(1, 256, 49), (32, 256, 49), (1, 256, 196), (32, 256, 196)]
 MAIN_CROSS = [(1, 256, 49, 49), (32, 256, 49, 49), (1, 256, 196, 196), (32, 1024, 196, 196)]
 MAIN_CROSS += [(1, 256, 784, 784), (1, 1024, 784, 784), (4, 512, 256, 784)]
+MAIN_NORMAL = [(1, 3000, 4096, 1), (8, 3000, 4096, 8), (1, 1024, 50176, 1), (1, 1024, 784, 784)]
 
 
 def torch_core_moments(u: torch.Tensor, w: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -69,6 +70,24 @@ def bench_cross(
         print_row(label, compare(once, seconds, device), 1e-3)
 
 
+def bench_normal(
+    batch: int,
+    n: int,
+    m: int,
+    l: int,  # noqa: E741
+    seconds: float,
+    device: torch.device,
+) -> None:
+    v = torch.randn(batch, n, l, device=device)
+    candidates = {
+        "stored": lambda: cross_moments(normal(n, m, seed=0, device=device), v),
+        "drawn": lambda: normal_moments(v, m, seed=0),
+    }
+    suffix = f"draws: {n * m * 4 / 1e6:.0f} MB"
+    label = f"normal B={batch} n={n} m={m} l={l}"
+    print_row(label, compare(candidates, seconds, device), 1e-3, suffix)
+
+
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--crossover", action="store_true", help="sweep all sizes")
@@ -94,6 +113,8 @@ def main() -> None:
             bench_cross(*sizes, seconds, device)
         for sizes in core:
             bench_core(*sizes, seconds, device)
+        for sizes in () if arguments.crossover else MAIN_NORMAL:
+            bench_normal(*sizes, seconds, device)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Trust-region problems: the compiled kernels against torch over the batch and scipy one by one.
 
-Run with ``python -m bench.trust_region``.
+Run with ``python -m bench.trust_region``; ``--device cuda`` measures the kernel of a GPU.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 import scipy.optimize
 import torch
 
-from bench.common import compare, machine, print_row
+from bench.common import compare, machine, parser, print_row, thread_counts
 from hessx.ops import trust_region
 
 SIZES = [(1, 32), (100, 32), (1000, 8), (1000, 32), (1000, 128), (10000, 32), (100, 4096)]
@@ -54,19 +54,20 @@ def scipy_trust_region(
     return steps, multipliers
 
 
-def bench(batch: int, k: int, dtype: torch.dtype) -> None:
+def bench(batch: int, k: int, dtype: torch.dtype, device: torch.device) -> None:
     generator = torch.Generator().manual_seed(0)
     e = torch.randn(batch, k, generator=generator, dtype=dtype)
     g = torch.randn(batch, k, generator=generator, dtype=dtype)
     radius = torch.rand(batch, generator=generator, dtype=dtype) + 0.5
     some = [x[:SCIPY_PROBLEMS].double().numpy() for x in (e, g, radius)]
+    e, g, radius = e.to(device), g.to(device), radius.to(device)
     step, _ = trust_region(e, g, radius)
     # No speed is reported unless all three agree.
     tolerance = (
         {"rtol": 1e-3, "atol": 1e-3} if dtype == torch.float32 else {"rtol": 0, "atol": 1e-7}
     )
     torch.testing.assert_close(torch_trust_region(e, g, radius)[0], step, **tolerance)
-    by_scipy = torch.from_numpy(scipy_trust_region(*some)[0]).to(dtype)
+    by_scipy = torch.from_numpy(scipy_trust_region(*some)[0]).to(step)
     torch.testing.assert_close(by_scipy, step[:SCIPY_PROBLEMS], **tolerance)
     times = compare(
         {
@@ -75,6 +76,7 @@ def bench(batch: int, k: int, dtype: torch.dtype) -> None:
             "hessx": lambda: trust_region(e, g, radius),
         },
         0.5,
+        device,
     )
     times["scipy"] *= max(1, batch / SCIPY_PROBLEMS)
     name = str(dtype).removeprefix("torch.")
@@ -83,14 +85,15 @@ def bench(batch: int, k: int, dtype: torch.dtype) -> None:
 
 
 def main() -> None:
-    print(machine())
+    device = parser(__doc__).parse_args().device
+    print(machine(device))
     print("ms; in brackets: times faster than torch")
-    for n_threads in (1, 2):
+    for n_threads in thread_counts(device):
         torch.set_num_threads(n_threads)
         print(f"{n_threads} threads")
         for dtype in (torch.float32, torch.float64):
             for batch, k in SIZES:
-                bench(batch, k, dtype)
+                bench(batch, k, dtype, device)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,15 @@
 set(HESSX_CUDA_ARCHITECTURES "80;90;100;120" CACHE STRING
   "Compute capabilities to compile for; the last one also as PTX, for GPUs that come later")
 
+set(previous 0)
+foreach(architecture IN LISTS HESSX_CUDA_ARCHITECTURES)
+  if(NOT architecture MATCHES "^[1-9][0-9]*$" OR NOT architecture GREATER previous)
+    message(FATAL_ERROR "HESSX_CUDA_ARCHITECTURES must be whole numbers in ascending order, like"
+      " 80;90, got ${HESSX_CUDA_ARCHITECTURES}")
+  endif()
+  set(previous ${architecture})
+endforeach()
+
 enable_language(CUDA)
 find_package(CUDAToolkit REQUIRED)
 

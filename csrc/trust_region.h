@@ -113,13 +113,14 @@ class TrustRegion {
   // [1/2, 2): exact, and no number overflows.
   HESSX_HD TrustRegion(const Lanes& lanes, Real radius, Real lowest, Real widest, Real steepest)
       : TrustRegion(lanes, radius, lowest, exponent_of(radius) - 1,
-                    top_exponent(exponent_of(radius) - 1, widest, steepest), widest) {}
+                    top_exponent(exponent_of(radius) - 1, widest, steepest), widest, steepest) {}
 
   HESSX_HD TrustRegion(const Lanes& lanes, Real radius, Real lowest, int radius_exponent, int top,
-                       Real widest)
+                       Real widest, Real steepest)
       : lanes_(lanes),
-        eigenvalue_scale_(radius_exponent - top),
-        gradient_scale_(-top),
+        // The exponent of what is all zero follows from the others and may be beyond any number.
+        eigenvalue_scale_(widest == 0 ? 0 : radius_exponent - top),
+        gradient_scale_(steepest == 0 ? 0 : -top),
         radius_exponent_(radius_exponent),
         top_(top),
         lowest_(lowest),

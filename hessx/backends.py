@@ -139,6 +139,16 @@ def cuda() -> Any:
     return kernels
 
 
+def passed_over() -> str | None:
+    """Say why the compiled module ``hessx._cuda``, though it is there, does not serve here.
+
+    Returns:
+        The reason, or None if it serves or was not built.
+    """
+    module, _ = _compiled_cuda()
+    return None if module is None else _without_code(module.architectures)
+
+
 def levels() -> tuple[str, ...]:
     """List the instruction-set levels of the native kernels that run here, the best one last."""
     module, _ = _native()
@@ -218,7 +228,7 @@ def _native() -> tuple[ModuleType | None, str | None]:
 def _cuda() -> tuple[Any | None, str | None]:
     module, reason = _compiled_cuda()
     if module is not None:
-        reason = _without_code(module.architectures)
+        reason = passed_over()
         if reason is None:
             return module, None
     kernels, no_cupy = _cupy_kernels()
@@ -240,8 +250,8 @@ def _compiled_cuda() -> tuple[ModuleType | None, str | None]:
 def _cupy_kernels() -> tuple[Any | None, str | None]:
     try:
         return importlib.import_module("hessx.nvrtc").CupyKernels(), None
-    except ImportError as error:
-        return None, f"CuPy, which compiles its kernels at run time, cannot be imported: {error}"
+    except (ImportError, FileNotFoundError) as error:
+        return None, str(error)
 
 
 def _without_code(architectures: tuple[int, ...]) -> str | None:

@@ -97,5 +97,7 @@ def _cuda_kernels() -> str:
         return ""
     architectures = getattr(kernels, "architectures", None)
     if architectures is None:
-        return "CUDA C++, CUDA tensors, compiled by CuPy when first used"
+        said = "CUDA C++, CUDA tensors, compiled by CuPy when first used"
+        reason = backends.passed_over()
+        return f"{said} ({reason})" if reason else said
     return f"CUDA C++, CUDA tensors, compiled for sm_{', sm_'.join(map(str, architectures))}"

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 
 # Nothing that trades accuracy for speed: no --use_fast_math.
 OPTIONS = ("-std=c++17",)
@@ -31,12 +33,38 @@ _TYPES: dict[str, type[np.generic]] = {
 }
 _ADDRESS: type[np.generic] = np.uint64
 
+# One thread at a time, whoever made its CupyKernels: another one must neither compile the same
+# kernel nor lower its limit of shared memory before the launch.
+_LOCK = Lock()
+
 
 def source_folder() -> Path:
-    """Return the folder of the CUDA sources: in the package, or beside it in a source tree."""
+    """Return the folder of the CUDA sources: in the package, or beside it in a source tree.
+
+    Raises:
+        FileNotFoundError: If they are in neither.
+    """
     package = Path(__file__).parent
-    installed = package / "_csrc"
-    return installed if installed.is_dir() else package.parent / "csrc"
+    folders = (package / "_csrc", package.parent / "csrc")
+    for folder in folders:
+        if (folder / "cuda_kernels.h").is_file():
+            return folder
+    raise FileNotFoundError(
+        f"the CUDA sources of hessx are neither in {folders[0]} nor in {folders[1]}"
+    )
+
+
+@cache
+def find_cupy() -> tuple[ModuleType | None, str | None]:
+    """Import CuPy; give the module, or None and the reason why it cannot be used."""
+    try:
+        cupy = importlib.import_module("cupy")
+    # Where it does not fit what is installed beside it, CuPy may fail with any error.
+    except Exception as error:
+        return None, f"CuPy, which compiles its kernels at run time, cannot be imported: {error}"
+    if not hasattr(cupy.cuda.Stream, "from_external"):
+        return None, f"CuPy 14 or later is needed, found {cupy.__version__}"
+    return cupy, None
 
 
 @cache
@@ -87,16 +115,18 @@ class CupyKernels:
     device = "cuda"
 
     def __init__(self) -> None:
-        """Import CuPy.
+        """Import CuPy and look for the sources.
 
         Raises:
-            ImportError: If it is not installed, or too old.
+            ImportError: If CuPy is not installed, broken or too old.
+            FileNotFoundError: If the sources are not there.
         """
-        self._cupy = importlib.import_module("cupy")
-        if not hasattr(self._cupy.cuda.Stream, "from_external"):
-            raise ImportError(f"CuPy 14 or later is needed, found {self._cupy.__version__}")
+        cupy, reason = find_cupy()
+        if cupy is None:
+            raise ImportError(reason)
+        source_folder()
+        self._cupy = cupy
         self._kernels: dict[str, Any] = {}
-        self._lock = Lock()
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         if name not in signatures():
@@ -111,9 +141,7 @@ class CupyKernels:
             raise TypeError(f"{name} takes {len(types)} arguments, got {len(args)}")
         values = tuple(to(arg) for to, arg in zip(types.values(), args, strict=True))
         cuda = self._cupy.cuda
-        # One thread at a time: another one must neither compile the same kernel nor lower its
-        # limit of shared memory before the launch.
-        with self._lock, cuda.Device(device), cuda.Stream.from_external(TorchStream(stream)):
+        with _LOCK, cuda.Device(device), cuda.Stream.from_external(TorchStream(stream)):
             kernel = self._kernel(name)
             if shared > _DEFAULT_SHARED_BYTES:
                 kernel.max_dynamic_shared_size_bytes = shared
@@ -122,12 +150,23 @@ class CupyKernels:
     def _kernel(self, name: str) -> Any:
         if name not in self._kernels:
             path = source_of(name)
-            module = self._cupy.RawModule(code=path.read_text(), options=options(), backend="nvrtc")
+            code = path.read_text()
             try:
+                module = self._cupy.RawModule(code=code, options=options(), backend="nvrtc")
                 self._kernels[name] = module.get_function(name)
-            except self._cupy.cuda.compiler.CompileException as error:
-                raise RuntimeError(f"CuPy could not compile {path.name}: {error}") from error
+            # An NVRTC that cannot be loaded is another error than one that refuses the source.
+            except Exception as error:
+                raise RuntimeError(
+                    f"CuPy could not compile {path.name} (the CuPy for this torch is the package "
+                    f"{_package()}>=14): {error}"
+                ) from error
         return self._kernels[name]
+
+
+def _package() -> str:
+    """Name the distribution of CuPy for the CUDA version of torch."""
+    major = (torch.version.cuda or "13").partition(".")[0]
+    return f"cupy-cuda{major}x"
 
 
 def _named_type(declaration: str) -> tuple[str, type[np.generic]]:

@@ -17,12 +17,13 @@ def warmup(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> None:
-    """Run each op once at the given sizes, so that later calls neither compile nor load anything.
+    """Run each op once at the given sizes, so that later calls at them compile and load nothing.
 
     On a GPU this is what takes seconds: Triton compiles a kernel for each dtype and each tile,
     which follow from the sizes, and for sizes that are multiples of 16 and those that are not;
     CUDA kernels are loaded, or compiled by CuPy where the module ``hessx._cuda`` was not built.
-    Both keep what they compiled on disk, for the next process. It returns when the GPU is done.
+    Both keep what they compiled on disk, for the next process. Tensors that are strided otherwise
+    than contiguous ones can still need a compilation. It returns when the GPU is done.
     On a CPU it loads the compiled module and starts its threads.
 
     Args:
@@ -78,5 +79,6 @@ def _run_ops(
     solved = torch.float64 if dtype == torch.float64 else torch.float32
     ones = torch.ones(batch, features, dtype=solved, device=device)
     ops.trust_region(ones, ones, 1.0)
-    k = min(features, MAX_K)
-    ops.eigh(torch.diag_embed(ones[:, :k]))
+    # The kernel, and the library that solves what is larger.
+    for k in {min(features, MAX_K), min(features, MAX_K + 1)}:
+        ops.eigh(torch.diag_embed(ones[:, :k]))

@@ -130,6 +130,26 @@ def test_cuda_without_its_compiler_is_refused(project):
     assert "pip install 'hessx[gpu]'" in output
 
 
+def test_a_named_cuda_compiler_is_the_only_candidate(project):
+    named = dict(CUDACXX="/nonexistent/nvcc", CUDA_HOME="/usr/local/cuda")
+    output = configure(project, HESSX_BUILD_CUDA="1", **named)
+    assert "it was looked for as /nonexistent/nvcc.\n" in output
+
+
+@pytest.mark.parametrize("architectures", ["90;80", "80;90a"])
+def test_wrong_cuda_architectures_are_refused(project, architectures):
+    environment = dict(
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        HESSX_BUILD_NATIVE="0",
+        HESSX_BUILD_CUDA="1",
+        HESSX_CUDA_ARCHITECTURES=architectures,
+        CUDACXX=shutil.which("false"),
+    )
+    output = configure(project, **environment)
+    assert "HESSX_CUDA_ARCHITECTURES must be whole numbers in ascending order" in output
+    assert f"got {architectures}" in " ".join(output.split())
+
+
 @pytest.mark.slow
 def test_failing_cuda_compiler_fails_loudly(project):
     false = shutil.which("false")
@@ -181,6 +201,43 @@ def test_sdist_and_wheel_hold_what_they_should(project):
     assert len([name for name in names if re.fullmatch(r"hessx/_native\..*\.so", name)]) == 1
     metadata = re.compile(r"hessx-[^/]*\.dist-info/")
     assert all(name.startswith("hessx/") or metadata.match(name) for name in names)
+
+
+@pytest.mark.slow
+def test_strict_editable_install_links_the_cuda_sources(project, tmp_path):
+    """The package is then a folder of links, without csrc beside it."""
+    site = tmp_path / "site"
+    installed = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--no-deps", "--no-build-isolation"),
+            *("--target", str(site), "--config-settings", "editable_mode=strict"),
+            *("--editable", str(project)),
+        ],
+        env=os.environ | {"HESSX_BUILD_NATIVE": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert installed.returncode == 0, installed.stderr
+    (links,) = (path.read_text().strip() for path in site.glob("*.pth"))
+    code = (
+        "import hessx, hessx.nvrtc; hessx.info()\n"
+        "print(hessx.__file__, hessx.nvrtc.source_folder())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": links},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    file, sources = map(Path, result.stdout.split())
+    assert file.is_relative_to(links)
+    assert sources == file.parent / "_csrc"
+    assert {path.name for path in sources.iterdir()} == {Path(name).name for name in cuda_sources()}
 
 
 @pytest.mark.slow

@@ -27,8 +27,8 @@ def launch(
         *args: What the kernel takes, in its order; a tensor stands for its address.
 
     Raises:
-        ValueError: If the grid is out of its range or the kernels do not take tensors of this
-            device.
+        ValueError: If the grid is out of its range, the kernels do not take tensors of this device,
+            or a tensor is on another one.
         RuntimeError: If there are no CUDA kernels, or CUDA refuses the launch; the message says
             why.
     """
@@ -39,6 +39,9 @@ def launch(
         raise ValueError(
             f"{kernel}: these kernels take {kernels.device} tensors, got a tensor on {like.device}"
         )
+    for arg in args:
+        if isinstance(arg, Tensor) and arg.device != like.device:
+            raise ValueError(f"{kernel}: tensors must be on {like.device}, got one on {arg.device}")
     if grid == 0:
         return
     device, stream = 0, 0

@@ -145,7 +145,7 @@ def _eigh(k: int, dtype: torch.dtype, *, batch: int = 16384) -> Launch:
     return Launch(
         run=lambda: eigh.eigh(a),
         work=Work(read + written, {_working(dtype): 5 * 6 * (n - 1) * rotations * batch}),
-        contiguous=False,
+        contiguous=True,
     )
 
 
@@ -159,7 +159,7 @@ def _trust_region(k: int, dtype: torch.dtype, *, batch: int = 16384) -> Launch:
     return Launch(
         run=lambda: trust_region.trust_region(eigenvalues, gradient, radius),
         work=Work(_bytes(eigenvalues, gradient, radius) + outputs, operations),
-        contiguous=False,
+        contiguous=True,
     )
 
 

@@ -15,7 +15,11 @@ import pytest
 
 pytest.importorskip("triton")
 
+import torch
+
 from hessx import nvrtc as at_run_time
+from hessx.ops.moments import triton as moments
+from hessx.ops.noise import triton as noise
 from tests.gpu.compiled import budget, nvrtc, sass
 from tests.gpu.compiled.measure import (
     CAPABILITIES,
@@ -27,6 +31,7 @@ from tests.gpu.compiled.measure import (
 )
 from tests.gpu.compiled.sources import ROOT, cuda_sources, has_nvcc, nvcc_cubins
 from tests.gpu.launches import BFLOAT16, CUDA, EVERYDAY, FLOAT16, FLOAT64, LAUNCHES, TRITON
+from tests.gpu.offline import compiled_launches
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") == "1", reason="this process interprets its kernels"
@@ -159,3 +164,15 @@ def test_every_cuda_kernel_has_a_launch():
 def test_every_compiled_cuda_kernel_is_declared():
     found = {name for cubin in nvcc_cubins(80) for name in sass.read(cubin)}
     assert found == set(at_run_time.signatures())
+
+
+def test_one_compilation_serves_all_draws():
+    """An integer that does not fit 32 bits must not be another type of argument."""
+    names = set()
+    for number in (0, 1, 2**32 - 1):
+        with compiled_launches(80) as kernels:
+            noise.normal(torch.empty(16, 64), number, number, number)
+            v = torch.empty(1, 16, 64)
+            moments.normal_moments(v, None, 64, number, number, number)
+        names.add(tuple(kernel.hash for kernel in kernels))
+    assert len(names) == 1

@@ -131,12 +131,15 @@ def test_an_op_implements_what_its_folder_holds():
 def test_gpus_without_compiled_code_are_left_to_cupy(monkeypatch, capabilities, served):
     """Machine code runs within a major version from its minor one on, PTX of the last on later."""
     built, cupy = SimpleNamespace(architectures=(80, 90, 100, 120)), SimpleNamespace()
+    built.device = cupy.device = "cuda"
     monkeypatch.setattr(backends, "_compiled_cuda", lambda: (built, None))
     monkeypatch.setattr(backends, "_cupy_kernels", lambda: (cupy, None))
     monkeypatch.setattr(backends, "_capabilities", lambda: tuple(capabilities))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
     assert backends.cuda() is built, "torch has not started CUDA"
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     assert backends.cuda() is (built if served else cupy)
+    assert ("not for compute capability" in hessx.info().backends["cuda"]) is not served
     monkeypatch.setattr(backends, "_cupy_kernels", lambda: (None, "no CuPy"))
     if not served:
         with pytest.raises(RuntimeError, match=r"not for compute capability .*; no CuPy"):

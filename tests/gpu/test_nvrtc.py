@@ -12,6 +12,7 @@ import torch
 
 import hessx
 from hessx import backends, nvrtc
+from hessx.ops.eigh import cuda as eigh_cuda
 from tests.gpu import providers
 
 KERNEL = "hessx_trust_region_float"
@@ -32,7 +33,13 @@ class FakeCupy(ModuleType):
         compiler = SimpleNamespace(CompileException=CompileError)
         stream = SimpleNamespace(from_external=self._stream)
         self.cuda = SimpleNamespace(compiler=compiler, Stream=stream, Device=self._device)
+        self.linalg = SimpleNamespace(eigh=self._eigh)
+        self.from_dlpack = torch.from_dlpack
         self.__version__ = "14.0.0"
+
+    def _eigh(self, a, *, UPLO):
+        self.calls.append(("eigh", UPLO))
+        return tuple(torch.linalg.eigh(a, UPLO=UPLO))
 
     def RawModule(self, *, code, options, backend):
         self.calls.append(("compile", options, backend))
@@ -71,10 +78,39 @@ class FakeKernel:
 
 
 @pytest.fixture
-def cupy(monkeypatch):
+def find_anew():
+    """What was found of CuPy and hessx._cuda is forgotten, before the test and after it."""
+    found = (nvrtc.find_cupy, backends._compiled_cuda, backends._cupy_kernels)
+    for cached in found:
+        cached.cache_clear()
+    yield
+    for cached in found:
+        cached.cache_clear()
+
+
+@pytest.fixture
+def cupy(monkeypatch, find_anew):
     fake = FakeCupy()
     monkeypatch.setitem(sys.modules, "cupy", fake)
     return fake
+
+
+@pytest.fixture(params=["old", "broken", "absent"])
+def unusable_cupy(request, monkeypatch, cupy):
+    """The reason why hessx cannot use this CuPy."""
+    if request.param == "old":
+        cupy.cuda.Stream = SimpleNamespace()
+        cupy.__version__ = "13.6.0"
+        return r"CuPy 14 or later is needed, found 13\.6\.0"
+    if request.param == "absent":
+        monkeypatch.setitem(sys.modules, "cupy", None)
+        return "cannot be imported: import of cupy halted"
+
+    def import_module(name):
+        raise AttributeError(f"{name} does not fit numpy")
+
+    monkeypatch.setattr(nvrtc.importlib, "import_module", import_module)
+    return "cannot be imported: cupy does not fit numpy"
 
 
 def test_a_launch(cupy):
@@ -122,14 +158,74 @@ def test_errors(cupy):
     with pytest.raises(TypeError, match=f"{KERNEL} takes 12 arguments, got 11"):
         getattr(kernels, KERNEL)(1, 32, 0, 0, 0, *range(11))
     cupy.broken = True
-    with pytest.raises(RuntimeError, match=r"CuPy could not compile trust_region\.cu: eigh\.cu"):
+    with pytest.raises(RuntimeError, match=r"CuPy could not compile trust_region\.cu .*a ;"):
         getattr(kernels, KERNEL)(1, 32, 0, 0, 0, *range(12))
 
 
-def test_an_old_cupy_is_refused(cupy):
-    cupy.cuda.Stream = SimpleNamespace()
-    with pytest.raises(ImportError, match=r"CuPy 14 or later is needed, found 14\.0\.0"):
+@pytest.mark.parametrize(
+    ("version", "package"),
+    [("12.8", "cupy-cuda12x>=14"), ("13.0", "cupy-cuda13x>=14"), (None, "cupy-cuda13x>=14")],
+)
+def test_a_compiler_that_cannot_be_loaded(cupy, monkeypatch, version, package):
+    """The message names the package that comes with the CUDA version of torch."""
+
+    def refuse(**_):
+        raise OSError("libnvrtc.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(cupy, "RawModule", refuse)
+    monkeypatch.setattr(torch.version, "cuda", version)
+    with pytest.raises(RuntimeError, match=rf"could not compile .* {package}\): libnvrtc"):
+        getattr(nvrtc.CupyKernels(), KERNEL)(1, 32, 0, 0, 0, *range(12))
+
+
+def test_all_launches_share_a_lock(cupy, monkeypatch):
+    """Two threads in their first call may each make a CupyKernels."""
+    held = []
+    monkeypatch.setattr(FakeKernel, "__call__", lambda *_, **__: held.append(nvrtc._LOCK.locked()))
+    for _ in range(2):
+        getattr(nvrtc.CupyKernels(), KERNEL)(1, 32, 0, 0, 0, *range(12))
+    assert held == [True, True]
+    assert not nvrtc._LOCK.locked()
+
+
+def test_an_unusable_cupy_is_refused(unusable_cupy):
+    with pytest.raises(ImportError, match=unusable_cupy):
         nvrtc.CupyKernels()
+
+
+class OnGpu(torch.Tensor):
+    """CPU data that says it is on a GPU."""
+
+    is_cuda = True
+
+
+@pytest.fixture
+def large(monkeypatch) -> torch.Tensor:
+    """Two matrices of 65 rows, as on the second of several GPUs, on stream 0xBEEF."""
+    monkeypatch.setattr(OnGpu, "get_device", lambda _: 1)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(cuda_stream=0xBEEF))
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(2, 65, 65, dtype=torch.float64, generator=generator)
+    return (a + a.mT).as_subclass(OnGpu)
+
+
+def assert_decomposes(values, vectors, a):
+    a, values, vectors = (x.as_subclass(torch.Tensor) for x in (a, values, vectors))
+    torch.testing.assert_close(vectors @ (values[:, :, None] * vectors.mT), a)
+
+
+def test_batches_of_large_matrices_go_to_cupy(cupy, large):
+    assert_decomposes(*eigh_cuda.eigh(large), large)
+    assert cupy.calls == [
+        ("device", 1),
+        ("stream", 0, 0xBEEF),
+        ("eigh", "L"),
+        ("device left", 1),
+    ]
+
+
+def test_batches_of_large_matrices_go_to_torch_without_a_usable_cupy(unusable_cupy, large):
+    assert_decomposes(*eigh_cuda.eigh(large), large)
 
 
 def test_types_of_arguments():
@@ -159,21 +255,21 @@ def test_a_changed_header_is_compiled_anew(tmp_path, monkeypatch):
 
 def test_sources_in_the_package_come_first(tmp_path, monkeypatch):
     monkeypatch.setattr(nvrtc, "__file__", str(tmp_path / "hessx" / "nvrtc.py"))
-    assert nvrtc.source_folder() == tmp_path / "csrc"
-    (tmp_path / "hessx" / "_csrc").mkdir(parents=True)
-    assert nvrtc.source_folder() == tmp_path / "hessx" / "_csrc"
+    for folder in (tmp_path / "csrc", tmp_path / "hessx" / "_csrc"):
+        folder.mkdir(parents=True)
+        (folder / "cuda_kernels.h").touch()
+        assert nvrtc.source_folder() == folder
 
 
 @pytest.fixture
-def not_built(monkeypatch):
-    """A place without hessx._cuda, whose search for kernels starts anew."""
+def not_built(monkeypatch, find_anew):
+    """A place without hessx._cuda."""
     monkeypatch.setitem(sys.modules, "hessx._cuda", None)
-    found = (backends._compiled_cuda, backends._cupy_kernels)
-    for cached in found:
-        cached.cache_clear()
-    yield
-    for cached in found:
-        cached.cache_clear()
+
+
+def test_without_sources_the_reason_says_so(not_built, cupy, tmp_path, monkeypatch):
+    monkeypatch.setattr(nvrtc, "__file__", str(tmp_path / "hessx" / "nvrtc.py"))
+    assert "the CUDA sources of hessx are neither in" in hessx.info().backends["cuda"]
 
 
 def test_it_serves_where_the_module_was_not_built(not_built, cupy):

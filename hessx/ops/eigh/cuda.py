@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from functools import cache
+from functools import partial
+from types import ModuleType
 
 import torch
 
-from hessx.nvrtc import TorchStream
+from hessx.nvrtc import TorchStream, find_cupy
 from hessx.ops.eigh.rules import MAX_K, eigh_fake, with_nan_kept
 from hessx.ops.launch import MAX_GRID, launch
 
@@ -23,8 +23,8 @@ def eigh(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     if k > MAX_K:
         # torch decomposes a batch of large matrices one by one (pytorch issue 174674: 500 of
         # 100 x 100 in 914 ms, in 8 ms by CuPy).
-        batched = a.is_cuda and len(a) > 1 and _cupy_is_installed()
-        return with_nan_kept(_by_cupy if batched else torch.linalg.eigh, a)
+        cupy = find_cupy()[0] if a.is_cuda and len(a) > 1 else None
+        return with_nan_kept(partial(_by_cupy, cupy) if cupy else torch.linalg.eigh, a)
     if k == 0:
         return values, vectors
     double = a.dtype == torch.float64
@@ -58,15 +58,8 @@ def _shared_bytes(k: int, itemsize: int) -> int:
     return reals * itemsize + (k + 1) * 4
 
 
-@cache
-def _cupy_is_installed() -> bool:
-    return importlib.util.find_spec("cupy") is not None
-
-
-def _by_cupy(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _by_cupy(cupy: ModuleType, a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Decompose a batch by cusolverDn<t>syevjBatched, which is what CuPy's eigh calls for one."""
-    import cupy
-
     stream = TorchStream(torch.cuda.current_stream(a.device).cuda_stream)
     with cupy.cuda.Device(a.get_device()), cupy.cuda.Stream.from_external(stream):
         values, vectors = cupy.linalg.eigh(cupy.from_dlpack(a.detach()), UPLO="L")

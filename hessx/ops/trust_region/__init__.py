@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from hessx.ops.trust_region.rules import DTYPES, check_trust_region
@@ -49,7 +47,7 @@ def trust_region(
         TypeError: If a tensor is not float32 or float64, the dtypes differ, or the radius is
             neither a tensor nor a number.
         ValueError: If the shapes or the devices do not fit, or a number given as the radius is
-            negative or not finite.
+            negative, NaN or beyond the dtype.
 
     Source: Moré and Sorensen (1983), "Computing a trust region step"; Conn, Gould and Toint (2000),
     "Trust-region methods", chapter 7.
@@ -70,8 +68,9 @@ def trust_region(
     else:
         if isinstance(radius, bool) or not isinstance(radius, (int, float)):
             raise TypeError(f"radius must be a number or a tensor, got {type(radius).__name__}")
-        if not (radius >= 0 and math.isfinite(radius)):
-            raise ValueError(f"radius must be >= 0 and finite, got {radius}")
+        largest = torch.finfo(eigenvalues.dtype).max
+        if not 0 <= radius <= largest:
+            raise ValueError(f"radius must be in [0, {largest}], got {radius}")
         radius = eigenvalues.new_full((), radius).expand(eigenvalues.shape[:1])
     check_trust_region(eigenvalues, gradient, radius)
     step, multiplier = torch.ops.hessx.trust_region.default(eigenvalues, gradient, radius)

@@ -110,10 +110,14 @@ def nan_anywhere() -> None:
 
 def rounding_errors_are_left_alone(dtype: torch.dtype) -> None:
     rounding = torch.finfo(dtype).eps / 2
-    a = torch.tensor([[0.5, 0], [rounding, 0.75]], dtype=dtype)
-    values, vectors = kernels.eigh(a[None])
-    assert values[0].tolist() == [0.5, 0.75]
-    assert torch.equal(vectors[0], torch.eye(2, dtype=dtype))
+    a = torch.diag(torch.tensor([0.5, 0.6, 0.7, 0.8], dtype=dtype)).repeat(2, 1, 1)
+    a[:, 2, 1] = rounding
+    # In the second matrix another pair is rotated in the same step.
+    a[1, 3, 0] = 0.25
+    values, vectors = kernels.eigh(a)
+    assert torch.equal(values[0], a[0].diagonal())
+    assert torch.equal(vectors[0], torch.eye(4, dtype=dtype))
+    assert torch.equal(vectors[1, 1:3], torch.eye(4, dtype=dtype)[1:3])
 
 
 def alone_and_in_company() -> None:
@@ -123,6 +127,19 @@ def alone_and_in_company() -> None:
     for i in range(3):
         for alone, among in zip(kernels.eigh(a[i : i + 1]), together, strict=True):
             assert torch.equal(alone[0], among[i])
+
+
+def largest_of_the_kernels() -> None:
+    """64 rows by a kernel, 65 by torch."""
+    refuse = AssertionError("no kernel was launched")
+    with mock.patch.object(torch.linalg, "eigh", side_effect=refuse):
+        kernels.eigh(torch.eye(64)[None])
+    random(1, 65, torch.float64)
+
+
+def several_launches() -> None:
+    with mock.patch.object(kernels, "MAX_GRID", 2):
+        random(3, 4, torch.float32)
 
 
 def empty() -> None:
@@ -154,5 +171,7 @@ CASES: Cases = {
     "eigh-rounding-float32": partial(rounding_errors_are_left_alone, torch.float32),
     "eigh-rounding-float64": partial(rounding_errors_are_left_alone, torch.float64),
     "eigh-company": alone_and_in_company,
+    "eigh-65": largest_of_the_kernels,
+    "eigh-several-launches": several_launches,
     "eigh-empty": empty,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from unittest import mock
 
 import torch
@@ -142,6 +143,18 @@ def _blocks_in_order() -> None:
         assert kernels.cross_moments(u, ones)[2].item() == expected
 
 
+def _launched() -> None:
+    """Moments come from kernels, not from the reference that serves empty batches."""
+
+    def refuse(*args) -> None:
+        raise AssertionError("no kernel was launched")
+
+    functions = dict.fromkeys(("cross_moments", "normal_moments"), refuse)
+    with mock.patch.object(kernels, "reference", SimpleNamespace(**functions)):
+        check_cross_moments(numbers(1, 5, 3), numbers(1, 5, 2))
+        check_normal_moments(numbers(1, 5, 2), 3)
+
+
 def _slots(check: Callable[..., None], left: int, right: int, **limits: int) -> None:
     """Several tiles of several entries, over three blocks of samples, the last one masked."""
     with (
@@ -190,6 +203,7 @@ def _cases() -> Cases:
     ]:
         cases[f"empty-{u}-{v}"] = partial(_empty, u, v)
     cases["strided"] = _strided
+    cases["launched"] = _launched
     cases["blocks-in-order"] = _blocks_in_order
     # Four tiles by two: with coprime numbers of them, wrong divisors still reach all pairs.
     for name, check, columns in (

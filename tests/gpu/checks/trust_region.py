@@ -38,6 +38,23 @@ def _edges(dtype: torch.dtype) -> None:
         check(*several[kind])
 
 
+def _grazing(dtype: torch.dtype) -> None:
+    """The other coordinates all but reach the boundary, or pass it by as little.
+
+    The shift is then far from where its search begins, on a scale of its own.
+    """
+    digits = torch.arange(2, 8 if dtype == torch.float32 else 16)
+    distance = torch.cat([10.0 ** -digits.double(), -(10.0 ** -digits.double())])
+    for lowest, slope in ((-5.0, 1e-30), (-5.0, 1e-6), (1e-12, 1e-9), (1e-3, 1e-4), (0.0, 1e-12)):
+        e = numbers(len(distance), 40, dtype=torch.float64).abs() + max(lowest, 0)
+        e[:, 3] = lowest
+        g = numbers(len(distance), 40, dtype=torch.float64, seed=1)
+        g[:, 3] = 0
+        reach = torch.where(g == 0, 0, g / (e - min(lowest, 0))).norm(dim=1)
+        g[:, 3] = slope
+        check(*(x.to(dtype) for x in (e, g, reach * (1 + distance))))
+
+
 def _size(dtype: torch.dtype, batch: int, k: int) -> None:
     e, g = numbers(batch, k, dtype=dtype), numbers(batch, k, dtype=dtype, seed=1)
     check(e, g, numbers(batch, dtype=dtype, seed=2).abs() + 0.1)
@@ -109,10 +126,22 @@ def _equal_terms() -> None:
 
 def _scales(dtype: torch.dtype) -> None:
     """Curvature far above the gradient, and far below."""
-    size = 10.0 ** (15 if dtype == torch.float32 else 150)
+    size = 10.0 ** (25 if dtype == torch.float32 else 160)
     e, g = numbers(3, 40, dtype=dtype), numbers(3, 40, dtype=dtype, seed=1)
     for scale in (size, 1 / size):
         check(e * scale, g / scale, torch.ones(3, dtype=dtype))
+
+
+def _all_zero_beside_extremes() -> None:
+    """What is all zero must not meet the power of two that the other argument asks for."""
+    step, multiplier = trust_region(
+        torch.tensor([[0.0, 0.0], [-1e-39, 1e-39]]),
+        torch.tensor([[1e-42, 0.0], [0.0, 0.0]]),
+        torch.tensor([1e38, 1e-39]),
+    )
+    expected = torch.tensor([[-1e38, 0.0], [1e-39, 0.0]])
+    torch.testing.assert_close(step, expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(multiplier, torch.tensor([0.0, 1e-39]), rtol=1e-6, atol=0)
 
 
 def _not_finite() -> None:
@@ -123,7 +152,8 @@ def _not_finite() -> None:
             # What is wrong shows even where the step would be inside: g / inf = 0.
             clean[0][4] = 40
             spoilt = [x.clone() for x in clean]
-            spoilt[argument].view(6, -1)[[1, 4], -1] = bad
+            rows = spoilt[argument].view(6, -1)
+            rows[1, 0] = rows[4, -1] = bad
             for result, expected in zip(trust_region(*spoilt), trust_region(*clean), strict=True):
                 assert result[[1, 4]].isnan().all()
                 kept = [0, 2, 3, 5]
@@ -145,10 +175,12 @@ def _cases() -> Cases:
         for kind in KINDS:
             cases[f"{kind.replace(' ', '-')}-{name}"] = partial(_kind, dtype, kind)
         cases[f"edges-{name}"] = partial(_edges, dtype)
+        cases[f"grazing-{name}"] = partial(_grazing, dtype)
         cases[f"scales-{name}"] = partial(_scales, dtype)
         for batch, k in [(0, 3), (1, 1), (3, 31), (4, 32), (5, 33), (9, 7), (2, 100)]:
             cases[f"size-{batch}x{k}-{name}"] = partial(_size, dtype, batch, k)
     cases["strided"] = _strided
+    cases["all-zero-beside-extremes"] = _all_zero_beside_extremes
     cases["first-lowest"] = _first_lowest
     cases["radius-zero"] = _radius_zero
     cases["equal-terms"] = _equal_terms

@@ -45,7 +45,7 @@ A100 = Gpu(
 )
 # NVIDIA H100 Tensor Core GPU Architecture (whitepaper), tables for the SXM5 board.
 H100 = Gpu(
-    bandwidth=3352e9,
+    bandwidth=3350e9,
     peak={
         "int32": 33.5e12,
         "float32": 66.9e12,

@@ -89,7 +89,7 @@ def _try(path: str, source: str, names: Sequence[str] | None) -> Outcome:
         }
         chosen = cases if names is None else {name: cases[name] for name in names}
         with providers.use(EmulatedModule(module)):
-            return run_cases(chosen, _verdict, SECONDS_A_CASE)
+            return run_cases(chosen, partial(_verdict, path), SECONDS_A_CASE)
 
 
 # Mutants spend their time in the compiler: unoptimised, they run no slower in the emulator. A
@@ -151,9 +151,12 @@ def _families(path: str) -> list[str]:
     return [kernel.stem for kernel in kernels if ROOT / path in (kernel, *_included(kernel))]
 
 
-def _verdict(error: Exception) -> str:
+def _verdict(path: str, error: Exception) -> str:
     from tests.gpu.emulator.faults import KernelFault
 
     if isinstance(error, KernelFault):
         return "hang" if error.kind == "endless" else error.kind
-    return "value" if isinstance(error, AssertionError) else STILLBORN
+    if isinstance(error, AssertionError):
+        return "value"
+    # Launch code, unlike a kernel, is seen by no compiler that would report it.
+    return "error" if path.endswith(".py") else STILLBORN
