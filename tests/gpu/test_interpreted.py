@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def test_interpreted_kernels():
+@pytest.mark.parametrize("chosen", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_interpreted_kernels(chosen):
     pytest.importorskip("triton")
     # Triton decides when it is imported, so this process cannot turn the interpreter on. The
     # options of the project keep these tests out of other runs; here they are put aside.
@@ -26,6 +27,8 @@ def test_interpreted_kernels():
         "addopts=",
         "-o",
         "norecursedirs=",
+        "-m",
+        chosen,
     ]
     run = subprocess.run(
         [*command, *options],

@@ -262,15 +262,17 @@ def test_outcomes_of_trials():
         _trial(a=lambda: None, b=lambda: _raise(ValueError("first\nsecond"))),
         _trial(a=_work_for_ever),
         _trial(a=lambda: None),
-        _trial(a=lambda: os._exit(3)),
+        _trial(a=os.abort),
     ]
     ended = dict(outcomes(trials, 2))
     assert (ended[0].verdict, ended[0].case, ended[0].message) == ("ValueError", "b", "first")
     assert list(ended[0].seconds) == ["a"]
     assert ended[1].verdict == "hang"
     assert ended[2].verdict == SURVIVED
-    assert (ended[3].verdict, ended[3].message) == ("crash", "exit status 3")
+    assert (ended[3].verdict, ended[3].message) == ("crash", "signal 6")
     assert [ended[i].caught for i in range(4)] == [True, True, False, True]
+    with pytest.raises(RuntimeError, match="exit status 3"):
+        list(outcomes([_trial(a=lambda: os._exit(3))], 1))
 
 
 def _result(site: str, verdict: str, reason: str = "") -> Result:

@@ -10,13 +10,21 @@ from hessx.ops.moments import triton as kernels
 from tests.gpu.checks import moments
 from tests.gpu.checks.moments import numbers
 
+# Types and sizes whose way through the kernels others take as well.
+_SLOW = ("-float16", "float64-weighted", "size-15", "size-256", "size-257x17")
 
-@pytest.mark.parametrize("case", moments.CASES)
+
+def _marked(case: str):
+    slow = any(part in case for part in _SLOW)
+    return pytest.param(case, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize("case", map(_marked, moments.CASES))
 def test_case(case):
     moments.CASES[case]()
 
 
-@pytest.mark.parametrize("workspace_bytes", [1, 8100])
+@pytest.mark.parametrize("workspace_bytes", [pytest.param(1, marks=pytest.mark.slow), 8100])
 def test_splitting_over_samples_changes_no_bit(monkeypatch, workspace_bytes):
     u, v = numbers(2, 520, 9), numbers(2, 520, 9, seed=1)
     weight = numbers(2, 520, seed=2)

@@ -33,6 +33,8 @@ def main() -> int:
     begin = time.monotonic()
     reasons = survivors.read()
     mutants = runner.all_mutants(arguments.only)
+    if not mutants:
+        parser.error(f"no kernel's name contains {arguments.only!r}")
     if arguments.sample:
         chosen = runner.sample(mutants, arguments.sample, reasons)
         results = runner.run_sample(chosen, reasons, arguments.processes, _say)

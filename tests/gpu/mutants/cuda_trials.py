@@ -54,9 +54,9 @@ def prepare() -> None:
     _build(_clean_sources())
 
 
-def clean_trial(path: str) -> Trial:
-    """Prepare the trial of a file as it is, with all cases."""
-    return partial(_try, path, (ROOT / path).read_text(), None)
+def clean_trial(path: str, cases: Sequence[str] | None = None) -> Trial:
+    """Prepare the trial of a file as it is, with the cases named or with all."""
+    return partial(_try, path, (ROOT / path).read_text(), cases)
 
 
 def trial(mutant: Mutant, cases: Sequence[str] | None = None) -> Trial:

@@ -36,6 +36,9 @@ class Outcome:
         return self.verdict not in (SURVIVED, STILLBORN)
 
 
+# How a kernel ends a process.
+_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT}
+
 Trial = Callable[[], Outcome]
 
 
@@ -105,4 +108,7 @@ def _received(receiver: Connection, process: multiprocessing.Process) -> Outcome
         return outcome
     if process.exitcode == -signal.SIGPROF:
         return Outcome("hang")
-    return Outcome("crash", message=f"exit status {process.exitcode}")
+    if -process.exitcode in _CRASHES:
+        return Outcome("crash", message=f"signal {-process.exitcode}")
+    # Not the mutant's doing: the trial itself failed, or was killed for want of memory.
+    raise RuntimeError(f"a trial ended with exit status {process.exitcode} and no outcome")
