@@ -24,7 +24,7 @@ def eigh(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def jacobi_wins(batch: int, k: int, dtype: torch.dtype) -> bool:
     """Say whether the Jacobi kernel beats LAPACK on a batch.
 
-    Measured by ``python -m bench.eigh --crossover`` (docs/ops.md). The kernel takes as many
+    From the figures in docs/ops.md; ``python -m bench.eigh --crossover`` checks it. The kernel takes as many
     matrices at once as a vector register has lanes: fewer waste it, and the fewer lanes there are,
     the sooner LAPACK's smaller number of operations wins as matrices grow.
     """
