@@ -24,9 +24,9 @@ def eigh(a: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def jacobi_wins(batch: int, k: int, dtype: torch.dtype) -> bool:
     """Say whether the Jacobi kernel beats LAPACK on a batch.
 
-    From the figures in docs/ops.md; ``python -m bench.eigh --crossover`` checks it. The kernel takes as many
-    matrices at once as a vector register has lanes: fewer waste it, and the fewer lanes there are,
-    the sooner LAPACK's smaller number of operations wins as matrices grow.
+    From the figures in docs/ops.md; ``python -m bench.eigh --crossover`` checks it. The kernel
+    takes as many matrices at once as a vector register has lanes: fewer waste it, and the fewer
+    lanes there are, the sooner LAPACK's smaller number of operations wins as matrices grow.
     """
     lanes = _REGISTER_BYTES[backends.cpu_level()] // dtype.itemsize
     return batch >= (_SMALLEST_BATCH if k >= 8 else 4 * _SMALLEST_BATCH) and k <= _LARGEST_K[lanes]
