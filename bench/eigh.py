@@ -1,7 +1,7 @@
 """Eigenproblems: Jacobi across the batch against torch, matrix by matrix and in one call.
 
-Run with ``python -m bench.eigh``; ``--crossover`` sweeps the small batches too, to check the rule in
-``hessx/ops/eigh/native.py``; ``--device cuda`` measures the kernel of a GPU.
+Run with ``python -m bench.eigh``; ``--crossover`` sweeps the small batches too, to check the rule
+in ``hessx/ops/eigh/native.py``; ``--device cuda`` measures the kernel of a GPU.
 """
 
 from __future__ import annotations
