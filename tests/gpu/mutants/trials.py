@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -90,7 +91,8 @@ def outcomes(trials: Sequence[Trial], processes: int) -> Iterator[tuple[int, Out
 
 
 def _run(trial: Trial, sender: Connection) -> None:
-    # What a broken kernel prints on its way is no news.
+    # What a broken kernel prints on its way is no news, nor where it crashed.
+    faulthandler.disable()
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
