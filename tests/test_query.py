@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from hessx.query import GradientQuery, ValueQuery, _check_mode, target_index
+from hessx.query import GradientQuery, ValueQuery, target_index
+from hessx.query.model import check_mode
 from hessx.run import Run
 
 X = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
@@ -140,7 +141,7 @@ def test_black_boxes_may_work_in_place():
 )
 def test_layers_that_behave_differently_in_training(module, refused):
     def check():
-        _check_mode(nn.ModuleList([module.train()]))
+        check_mode(nn.ModuleList([module.train()]))
 
     if refused:
         with pytest.raises(ValueError, match="training mode"):
