@@ -2,7 +2,18 @@
 
 from hessx import covariance, ops, perturb
 from hessx.backends import backend
-from hessx.explain import SmoothHess, sigma_for_radius, smooth_hess
+from hessx.explain import (
+    InputHessian,
+    SmoothHess,
+    SparsePath,
+    SparseSaliency,
+    cafo,
+    caso,
+    caso_path,
+    input_hessian,
+    sigma_for_radius,
+    smooth_hess,
+)
 from hessx.features import Basis, Grid, Identity, Segments
 from hessx.info import info
 from hessx.score import perturbation_mse
@@ -14,11 +25,18 @@ __all__ = [
     "Basis",
     "Grid",
     "Identity",
+    "InputHessian",
     "Segments",
     "SmoothHess",
+    "SparsePath",
+    "SparseSaliency",
     "backend",
+    "cafo",
+    "caso",
+    "caso_path",
     "covariance",
     "info",
+    "input_hessian",
     "ops",
     "perturb",
     "perturbation_mse",

@@ -53,5 +53,21 @@ def softmax_factor(probabilities: Tensor) -> Tensor:
     return p.sqrt()[:, :, None] * torch.where(diagonal, others.sum(2, keepdim=True), -others)
 
 
+def likely_factor(probabilities: Tensor, n_likely: int) -> Tensor:
+    """Return ``S (N, n_likely + 1, c)`` with S^T S <= diag p - p p^T, of the likeliest classes.
+
+    Their rows are those of :func:`softmax_factor`; the last one is that of all other classes taken
+    as one: sqrt(p_R) (W_R - wbar) = -sum over the likely ones of p_i (W_i - wbar) / sqrt(p_R), by
+    the law of total variance, p_R their probability and W_R their mean.
+    """
+    p = probabilities
+    likely = p.topk(n_likely, 1).indices
+    rows = softmax_factor(p).gather(1, likely[..., None].expand(-1, -1, p.shape[1]))
+    weight = p.gather(1, likely)
+    rest = p.scatter(1, likely, 0).sum(1)
+    rest_row = -(weight.sqrt()[..., None] * rows).sum(1) * rest.rsqrt()[:, None]
+    return torch.cat([rows, torch.where(rest[:, None] > 0, rest_row, 0)[:, None]], 1)
+
+
 def _one_hot(z: Tensor, target: Tensor) -> Tensor:
     return torch.arange(z.shape[1], device=z.device) == target[:, None]

@@ -1,0 +1,223 @@
+"""How CASO and CAFO are solved for some rows of the batch: bounds, low-rank models, solvers."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from hessx import ops
+from hessx.explain.curvature import Curvature, random_start
+from hessx.explain.settings import Settings
+from hessx.query import LossQuery
+from hessx.run import check_choice, check_int
+from hessx.solve.fista import Iterate, Program, fista_backtracking, fista_constant
+from hessx.solve.krylov import KrylovSpace
+from hessx.solve.low_rank import gram_spectrum, top_space
+from hessx.solve.sparse import FirstOrder, Fista, LowRank, Solved, Trial, solve_certified
+
+SOLVERS = ("newton", "fista", "fista-constant")
+
+# Vectors of the first Krylov space of the Newton solver, half of them from the gradient and half
+# from a random vector; fewer do for the bound alone.
+_SPACE = 8
+_BOUND_SPACE = 2
+_MOST = 64
+# Of the bound of the largest eigenvalue, relative: lambda2 takes half of it.
+_BOUND_RTOL = 1e-2
+# "for 10 iterations" (section 4).
+_PAPER_ITERATIONS = 10
+_CONSTANT_ITERATIONS = 500
+
+
+@dataclass(frozen=True)
+class Part:
+    """Finished rows of the batch.
+
+    Attributes:
+        solved: Their solutions.
+        lambda2: ``(b, 1)``.
+        bound: ``(b,)``, the upper bound of the largest eigenvalue, nan where none was needed.
+    """
+
+    solved: Solved
+    lambda2: Tensor
+    bound: Tensor
+
+
+@dataclass(frozen=True)
+class Engine(ABC):
+    """A way to solve the program.
+
+    Attributes:
+        exact: Whether products are with the whole Hessian.
+        method: ``"cafo"`` or ``"caso"``.
+    """
+
+    exact: bool = False
+    method: ClassVar[str] = "caso"
+
+    @abstractmethod
+    def __call__(self, curvature: Curvature, settings: Settings, seed: int) -> Part:
+        """Solve for some rows of the batch."""
+
+    def hessian(self, query: LossQuery) -> str:
+        """Name the Hessian that the solutions belong to."""
+        return "gauss-newton" if query.method == "forward" else "exact"
+
+
+@dataclass(frozen=True)
+class FirstOrderEngine(Engine):
+    """CAFO, in closed form."""
+
+    method: ClassVar[str] = "cafo"
+
+    def __call__(self, curvature: Curvature, settings: Settings, seed: int) -> Part:
+        """Solve for some rows of the batch; the Hessian is asked only for what lambda2 needs."""
+        rows = curvature.rows
+        if settings.lambda2 is None:
+            bound = _Spectrum.of(curvature, settings, _BOUND_SPACE, seed).bound
+            lambda2 = settings.weight2(bound, rows)
+        else:
+            lambda2 = settings.lambda2[rows]
+            bound = torch.full_like(lambda2[:, 0], torch.nan)
+        solver = FirstOrder(curvature.gradient, lambda2, settings.n_channels)
+        return Part(solver.solve(settings.select(solver, rows)), lambda2, bound)
+
+    def hessian(self, query: LossQuery) -> str:
+        """Return ``"none"``."""
+        return "none"
+
+
+@dataclass(frozen=True)
+class NewtonEngine(Engine):
+    """CASO in low rank, with a certificate."""
+
+    tol: float = 1e-4
+
+    def __call__(self, curvature: Curvature, settings: Settings, seed: int) -> Part:
+        """Solve for some rows of the batch."""
+        rows = curvature.rows
+        if curvature.indefinite:
+            raise ValueError(
+                'solver="newton" needs a positive semidefinite Hessian: with exact=True and a '
+                'model that is not piecewise linear take solver="fista" or "fista-constant"'
+            )
+        spectrum = _Spectrum.of(curvature, settings, _SPACE, seed)
+        lambda2 = settings.weight2(spectrum.bound, rows)
+        model = LowRank(
+            curvature.gradient,
+            spectrum.basis,
+            lambda2,
+            spectrum.bound[:, None],
+            settings.n_channels,
+            self.tol,
+        )
+
+        def select(trial: Trial, some: Tensor) -> Tensor:
+            return settings.select(trial, rows[some])
+
+        if spectrum.space is None:
+            every = torch.arange(len(rows), device=rows.device)
+            return Part(model.solve(select(model, every)), lambda2, spectrum.bound)
+        return Part(solve_certified(model, spectrum.space, select), lambda2, spectrum.bound)
+
+
+@dataclass(frozen=True)
+class FistaEngine(Engine):
+    """CASO by products alone."""
+
+    iterate: Callable[[Program], Iterate] = field(kw_only=True)
+
+    def __call__(self, curvature: Curvature, settings: Settings, seed: int) -> Part:
+        """Solve for some rows of the batch."""
+        rows = curvature.rows
+        spectrum = _Spectrum.of(curvature, settings, _BOUND_SPACE, seed)
+        lambda2 = settings.weight2(spectrum.bound, rows)
+        solver = Fista(
+            curvature.gradient,
+            curvature.product,
+            lambda2,
+            spectrum.bound[:, None],
+            spectrum.bottom[:, None],
+            settings.n_channels,
+            self.iterate,
+        )
+        return Part(solver.solve(settings.select(solver, rows)), lambda2, spectrum.bound)
+
+
+def second_order_engine(solver: str, n_iter: int | None, tol: float, exact: bool) -> Engine:
+    """Return the solver of CASO that was asked for.
+
+    Raises:
+        TypeError: If an argument is of a wrong type.
+        ValueError: If one is out of range, or does not go with the solver.
+    """
+    check_choice("solver", solver, SOLVERS)
+    if isinstance(tol, bool) or not isinstance(tol, (int, float)):
+        raise TypeError(f"tol must be a number, got {tol!r}")
+    if not (tol > 0 and math.isfinite(tol)):
+        raise ValueError(f"tol must be > 0 and finite, got {tol}")
+    if not isinstance(exact, bool):
+        raise TypeError(f"exact must be a bool, got {exact!r}")
+    if n_iter is not None:
+        check_int("n_iter", n_iter, 1)
+    if solver == "newton":
+        if n_iter is not None:
+            raise ValueError('n_iter must be None for solver="newton", which stops at tol')
+        return NewtonEngine(exact, tol)
+    if solver == "fista":
+        iterate = partial(fista_backtracking, n_iter=n_iter or _PAPER_ITERATIONS)
+        return FistaEngine(exact, iterate=iterate)
+    most = n_iter or _CONSTANT_ITERATIONS
+    return FistaEngine(exact, iterate=partial(fista_constant, n_iter=most, tolerance=tol))
+
+
+@dataclass(frozen=True)
+class _Spectrum:
+    """Bounds of the eigenvalues of H, and what low-rank models of it come from.
+
+    Attributes:
+        bound: ``(b,)``, above.
+        bottom: ``(b,)``, below; 0 where H is positive semidefinite.
+        factor: ``(b, c, d)`` with ``factor^T factor = H``, or None.
+        space: Where there is no factor.
+    """
+
+    bound: Tensor
+    bottom: Tensor
+    factor: Tensor | None
+    space: KrylovSpace | None
+
+    @property
+    def basis(self) -> Tensor:
+        """``(b, r, d)`` with ``basis^T basis <= H``, equal where there is a factor."""
+        if self.space is None:
+            assert self.factor is not None
+            return self.factor
+        return self.space.nystrom()
+
+    @classmethod
+    def of(cls, curvature: Curvature, settings: Settings, fewest: int, seed: int) -> _Spectrum:
+        """Take all class gradients where they are few, else a Krylov space."""
+        factor = curvature.factor()
+        if factor is not None:
+            values, _ = gram_spectrum(ops.gram(factor))
+            # What the sums of the Gram matrix may have lost.
+            bound = values[:, 0] * (1 + 16 * torch.finfo(factor.dtype).eps)
+            return cls(bound, torch.zeros_like(bound), factor, None)
+        rows = curvature.rows
+        limit = None if settings.lambda2 is None else 2 * settings.lambda2[rows, 0]
+        start = random_start(curvature.gradient, seed)
+        found = top_space(curvature.product, start, 1, _BOUND_RTOL, fewest, _MOST, limit)
+        bottom = torch.zeros_like(found.bound)
+        if curvature.indefinite:
+            # The lower end has not been waited for: no lower than the upper end is high.
+            bottom = torch.minimum(found.bottom, -found.bound)
+        return cls(found.bound, bottom, None, found.space)

@@ -1,0 +1,360 @@
+"""The Hessian of the cross-entropy in the inputs, as eigenpairs: Proposition 1 of CASO."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hessx import ops
+from hessx.explain.curvature import FEW_CLASSES, SIGN_STREAM, PointCurvature, random_start
+from hessx.query import Linearization, LossQuery
+from hessx.query.softmax import likely_factor, softmax_factor
+from hessx.run import Run, accumulation_dtype, check_inputs, check_int
+from hessx.solve.low_rank import TopSpace, gram_spectrum, top_space
+
+_DEFAULT_RANK = 10
+# Likely classes whose gradients start the Krylov space, and the probability that they must have
+# together: below it the prediction is flat and the loss's gradient is the better start.
+_LIKELY_CLASSES = 8
+_LIKELY_MASS = 0.9
+# A Krylov space of rank r takes some 1.5 r products, the Gram matrix c.
+_GRAM_SHARE = 0.5
+_MOST_EXTRA = 48
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class InputHessian:
+    """The largest eigenpairs of input Hessians of the cross-entropy.
+
+    Attributes:
+        gradient: ``(B, *shape)``, of the cross-entropy.
+        probabilities: ``(B, c)`` float64.
+        eigenvalues: ``(B, r)``, largest first.
+        eigenvectors: ``(B, d, r)``, orthonormal columns; zero where H has a smaller rank.
+        residuals: ``(B, r)``, ``|H v - value v|``; 0 where all classes were used.
+        top_bound: ``(B,)``, an upper bound of the largest eigenvalue: exact but for rounding where
+            all classes were used, else value + residual (docs/numerics.md: when it can fail).
+        trace: ``(B,)``: without bias, exact where all classes were used.
+        trace_remainder: ``(B,)``, the part of the trace that was estimated.
+        converged: ``(B,)``, whether ``rtol`` was reached.
+        target: ``(B,)``, the class whose cross-entropy it is.
+        n_classes: c.
+        n_products: Hessian-vector products, of all inputs together.
+        hessian: ``"exact"``, or ``"gauss-newton"`` where the model is not piecewise linear.
+        seconds: Wall clock of the whole call.
+        model_seconds: Of it, the host's time inside the model.
+    """
+
+    gradient: Tensor
+    probabilities: Tensor
+    eigenvalues: Tensor
+    eigenvectors: Tensor
+    residuals: Tensor
+    top_bound: Tensor
+    trace: Tensor
+    trace_remainder: Tensor
+    converged: Tensor
+    target: Tensor
+    n_classes: int
+    n_products: int
+    hessian: str
+    seconds: float
+    model_seconds: float
+
+    def __repr__(self) -> str:
+        batch, d, rank = self.eigenvectors.shape
+        top = ", ".join(f"{value:.4g}" for value in self.eigenvalues[:4, 0].tolist())
+        more = ", ..." if batch > 4 else ""
+        return (
+            f"InputHessian({batch} x {d} x {d}, {self.hessian}, {rank} eigenpairs, "
+            f"largest=[{top}{more}], {self.n_classes} classes)"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{row}</td><td>{p:.3f}</td><td>{top:.4g}</td><td>{bound:.4g}</td>"
+            f"<td>{trace:.4g}</td></tr>"
+            for row, (p, top, bound, trace) in enumerate(
+                zip(
+                    self.probabilities.amax(1).tolist(),
+                    self.eigenvalues[:, 0].tolist(),
+                    self.top_bound.tolist(),
+                    self.trace.tolist(),
+                    strict=True,
+                )
+            )
+        )
+        return (
+            f"<p>Input Hessian ({self.hessian}), {self.n_classes} classes</p><table><tr>"
+            "<th>row</th><th>confidence</th><th>largest eigenvalue</th><th>bound</th>"
+            f"<th>trace</th></tr>{rows}</table>"
+        )
+
+
+def input_hessian(
+    forward_func: Callable[..., Tensor],
+    inputs: Tensor,
+    target: Any = None,
+    *,
+    rank: int | None = None,
+    rtol: float = 1e-2,
+    exact: bool = False,
+    seed: int = 0,
+    additional_forward_args: Any = None,
+    max_examples_per_batch: int | None = None,
+    memory_limit: int | None = None,
+    show_progress: bool = False,
+) -> InputHessian:
+    """Decompose the Hessian of the cross-entropy with respect to each input.
+
+    ``H = W (diag p - p p^T) W^T = sum_i p_i (W_i - wbar)(W_i - wbar)^T`` with W_i the gradient of
+    logit i, p the softmax and ``wbar = sum_i p_i W_i``: the whole Hessian for piecewise-linear
+    models, its Gauss-Newton part for others. With up to 20 classes, or where ``rank`` is at least
+    half of them, all class gradients give every eigenpair through the Gram matrix of
+    ``B = W S, S S^T = diag p - p p^T``; the ``d x c`` matrix itself is kept only if it fits in
+    memory. Else a Krylov space on Hessian-vector products is extended until ``rtol`` is reached. It
+    starts from the likely classes, the others taken together, or where those are not likely enough
+    from the gradient of the loss, and from a random vector.
+
+    Args:
+        forward_func: From ``(N, *shape)`` to logits ``(N, c)``; a module or any callable.
+        inputs: ``(B, *shape)``.
+        target: The class y of :attr:`InputHessian.gradient`: an int, a tensor or list of B ints, or
+            None for the predicted class. H does not depend on it, but for ``exact`` with models
+            that are not piecewise linear.
+        rank: How many eigenpairs: all ``c - 1`` with up to 20 classes, else 10, unless given.
+        rtol: Error of each eigenvalue asked for, relative to itself; the residual of the largest is
+            below ``rtol`` times it.
+        exact: For models that are not piecewise linear, the whole Hessian by double backward.
+        seed: Key of the random start and signs.
+        additional_forward_args: Passed to ``forward_func`` after the inputs; tensors with a first
+            dimension of B row by row.
+        max_examples_per_batch: The most examples in one call of the model.
+        memory_limit: Bytes of working storage; a share of what is free unless given.
+        show_progress: Show a progress bar over the inputs.
+
+    Returns:
+        An `InputHessian`.
+
+    Raises:
+        TypeError: If an argument is of a wrong type.
+        ValueError: If an argument is out of range, inputs or logits are not finite, the model does
+            not return logits ``(N, c)``, or the gradient does not reach the inputs.
+
+    Source:
+        Singla, Wallace, Feng and Feizi, "Understanding impacts of high-order loss approximations
+        and features in deep learning interpretation" (ICML 2019), Proposition 1, Theorem 2,
+        appendix C.
+
+    Example:
+        >>> import torch, hessx
+        >>> from torch.nn import Linear, ReLU, Sequential
+        >>> net = Sequential(Linear(16, 32), ReLU(), Linear(32, 4))
+        >>> H = hessx.input_hessian(net, torch.randn(3, 16))
+        >>> H.eigenvalues.shape, H.eigenvectors.shape
+        (torch.Size([3, 3]), torch.Size([3, 16, 3]))
+    """
+    started = time.perf_counter()
+    run = Run(seed, additional_forward_args, max_examples_per_batch, memory_limit, show_progress)
+    check_inputs(inputs)
+    d = inputs[0].numel()
+    if rank is not None:
+        check_int("rank", rank, 1, d)
+    if isinstance(rtol, bool) or not isinstance(rtol, (int, float)):
+        raise TypeError(f"rtol must be a number, got {rtol!r}")
+    if not (rtol > 0 and math.isfinite(rtol)):
+        raise ValueError(f"rtol must be > 0 and finite, got {rtol}")
+    if not isinstance(exact, bool):
+        raise TypeError(f"exact must be a bool, got {exact!r}")
+    with run.own_arithmetic(inputs.device):
+        query = LossQuery(forward_func, inputs, target, run, exact=exact)
+        rank = min(d, _rank(rank, query.n_classes, exact))
+        at_once = min(query.examples_per_batch, _rows_in_memory(inputs, rank, run))
+        parts = []
+        with run.progress(len(inputs), "input_hessian") as progress:
+            for start in range(0, len(inputs), at_once):
+                rows = torch.arange(start, min(start + at_once, len(inputs)), device=inputs.device)
+                parts.append(
+                    _decompose(PointCurvature(query, inputs, rows), rank, rtol, query, run)
+                )
+                progress.update(len(rows))
+        return _assemble(parts, inputs, query, started)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Finished rows of the batch; fields as in `InputHessian`, eigenvectors in rows."""
+
+    gradient: Tensor
+    values: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    bound: Tensor
+    trace: Tensor
+    remainder: Tensor
+    converged: Tensor
+
+
+def _rank(rank: int | None, n_classes: int, exact: bool) -> int:
+    if rank is None:
+        rank = n_classes - 1 if n_classes <= FEW_CLASSES else _DEFAULT_RANK
+    # The whole Hessian of a model that is not piecewise linear can have any rank.
+    return rank if exact else min(rank, n_classes - 1)
+
+
+def _decompose(
+    curvature: PointCurvature, rank: int, rtol: float, query: LossQuery, run: Run
+) -> _Part:
+    few = query.n_classes <= FEW_CLASSES or rank >= _GRAM_SHARE * query.n_classes
+    if few and not curvature.indefinite:
+        return _from_classes(curvature, rank, run)
+    return _from_products(curvature, rank, rtol, run.seed)
+
+
+def _from_classes(curvature: PointCurvature, rank: int, run: Run) -> _Part:
+    """Take all classes, through the Gram matrix (appendix C)."""
+    linearization, gradient = curvature.linearization, curvature.gradient
+    weights = softmax_factor(linearization.probabilities)
+    values, mixing = gram_spectrum(_class_gram(linearization, weights, gradient, run))
+    trace = values.sum(-1)
+    values, mixing = values[:, :rank], mixing[..., :rank]
+    # Below this, an eigenvalue is rounding of the largest and has no direction of its own.
+    noise = values[:, :1] * weights.shape[1] * torch.finfo(gradient.dtype).eps
+    scale = torch.where(values > noise, values, torch.inf).rsqrt()
+    vectors = linearization.vjp((mixing * scale[:, None, :]).mT @ weights)
+    bound = values[:, 0] * (1 + 16 * torch.finfo(gradient.dtype).eps)
+    zero = torch.zeros_like(trace)
+    true = torch.ones_like(trace, dtype=torch.bool)
+    return _Part(gradient, values, vectors, torch.zeros_like(values), bound, trace, zero, true)
+
+
+def _class_gram(
+    linearization: Linearization, weights: Tensor, gradient: Tensor, run: Run
+) -> Tensor:
+    """Return ``B^T B (b, c, c)`` for the weighted, centred class gradients B.
+
+    Where B does not fit in memory, some of its columns at a time are pushed forward again: the
+    logits' response to a column, weighted, is a row of the Gram matrix.
+    """
+    b, c, _ = weights.shape
+    column = b * gradient.shape[1] * gradient.element_size()
+    fitting = max(1, run.memory(gradient.device) // 4 // column)
+    if fitting >= c:
+        return ops.gram(linearization.vjp(weights))
+    rows = [
+        linearization.jvp(linearization.vjp(some)) @ weights.mT
+        for some in weights.split(fitting, 1)
+    ]
+    gram = torch.cat(rows, 1)
+    return (gram + gram.mT) / 2
+
+
+def _from_products(curvature: PointCurvature, rank: int, rtol: float, seed: int) -> _Part:
+    """Take a Krylov space on Hessian-vector products."""
+    gradient = curvature.gradient
+    start = random_start(gradient, seed)
+    if not curvature.indefinite:
+        likely = _likely_directions(curvature.linearization, rank)
+        # Where the prediction is flat, the gradient of the loss is the better start.
+        none = (likely == 0).all(-1).all(-1)[:, None]
+        first = torch.where(none, start[:, 0], likely[:, 0])
+        start = torch.cat([first[:, None], likely[:, 1:], start[:, 1:]], 1)
+    most = 2 * rank + _MOST_EXTRA
+    found = top_space(curvature.product, start, rank, rtol, rank, most)
+    captured = found.space.projected().diagonal(dim1=-2, dim2=-1).sum(-1)
+    remainder = _trace_remainder(curvature, found, seed)
+    values, residuals = found.ritz.values, found.ritz.residuals
+    return _Part(
+        gradient,
+        values,
+        found.ritz.vectors.mT,
+        residuals,
+        found.bound,
+        captured + remainder,
+        remainder,
+        found.converged,
+    )
+
+
+def _likely_directions(linearization: Linearization, rank: int) -> Tensor:
+    """Return the top eigenvectors ``(b, r, d)`` of H with its unlikely classes taken as one.
+
+    They are 0 for rows whose likely classes are not likely enough.
+    """
+    p = linearization.probabilities
+    likely = p.topk(_LIKELY_CLASSES, 1).values.sum(1) >= _LIKELY_MASS
+    if not likely.any():
+        return linearization.gradient.new_zeros(len(p), 1, linearization.gradient.shape[1])
+    factor = linearization.vjp(likely_factor(p, _LIKELY_CLASSES))
+    _, mixing = gram_spectrum(ops.gram(factor))
+    directions = mixing[..., :rank].mT.to(factor) @ factor
+    return directions * likely[:, None, None]
+
+
+def _trace_remainder(curvature: PointCurvature, found: TopSpace, seed: int) -> Tensor:
+    """Estimate the trace of H outside the space from one random vector, without bias.
+
+    For random signs s, ``|B s|^2`` has the mean ``tr H``, ``B B^T = H``, at the price of one
+    backward pass; where H is indefinite, ``s^T H s`` has, for signs of the inputs.
+    """
+    vectors = found.space.vectors
+    count = curvature.gradient.shape[1]
+    if not curvature.indefinite:
+        weights = softmax_factor(curvature.linearization.probabilities)
+        count = weights.shape[1]
+    uniform = ops.uniform(1, count, seed=seed, stream=SIGN_STREAM, device=vectors.device)
+    signs = torch.where(uniform < 0.5, -1.0, 1.0)
+    if curvature.indefinite:
+        probe = signs.to(vectors).expand(len(vectors), 1, -1)
+    else:
+        probe = curvature.linearization.vjp((signs.double() @ weights)[:, :1])
+    probe = probe - (probe @ vectors.mT) @ vectors
+    image = curvature.product(probe) if curvature.indefinite else probe
+    return (probe * image).sum((-1, -2), dtype=torch.float64)
+
+
+def _assemble(parts: list[_Part], inputs: Tensor, query: LossQuery, started: float) -> InputHessian:
+    def joined(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts])
+
+    dtype = accumulation_dtype(inputs)
+    return InputHessian(
+        gradient=joined("gradient").view(inputs.shape),
+        probabilities=query.probabilities,
+        eigenvalues=joined("values").to(dtype),
+        eigenvectors=joined("vectors").mT.to(dtype),
+        residuals=joined("residuals").to(dtype),
+        top_bound=joined("bound").to(dtype),
+        trace=joined("trace").to(dtype),
+        trace_remainder=joined("remainder").to(dtype),
+        converged=joined("converged"),
+        target=query.target,
+        n_classes=query.n_classes,
+        n_products=query.n_products,
+        hessian="gauss-newton" if query.method == "forward" else "exact",
+        seconds=time.perf_counter() - started,
+        model_seconds=query.seconds,
+    )
+
+
+def _rows_in_memory(inputs: Tensor, rank: int, run: Run) -> int:
+    """Return how many rows' vectors fit in the half that queries leave.
+
+    Raises:
+        ValueError: If not even one row fits in a ``memory_limit``.
+    """
+    vectors = 4 * (2 * rank + FEW_CLASSES)
+    row = vectors * inputs[0].numel() * accumulation_dtype(inputs).itemsize
+    memory = run.memory(inputs.device) // 2
+    if row > memory and run.memory_limit is not None:
+        raise ValueError(
+            f"memory_limit must be at least {2 * row} bytes for {rank} eigenpairs of inputs of "
+            f"{inputs[0].numel()} numbers, got {run.memory_limit}"
+        )
+    return max(1, memory // row)

@@ -1,0 +1,178 @@
+"""The sparse quadratic program by accelerated proximal steps on products with H.
+
+maximise over D:  g^T D + D^T H D / 2 - lambda1 |D|_1 - lambda2 |D|_2^2
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hessx import ops
+
+# "a learning rate of 0.1 ... and decay factor of 0.5" (section 4).
+_LEARNING_RATE = 0.1
+_DECAY = 0.5
+# A step of 1 / (2 lambda2) meets the condition of the line search with equality in directions that
+# H does not see: rounding must not decide there.
+_SLACK = 1e-5
+
+
+@dataclass(frozen=True)
+class Iterate:
+    """Where the iterations stopped, for M programs of each of B rows.
+
+    Attributes:
+        delta: ``(B, M, d)``.
+        objective: ``(B, M)`` float64.
+        gap: ``(B, M)`` float64, an upper bound of the relative gap of the objective.
+        n_products: Products with H for each program.
+    """
+
+    delta: Tensor
+    objective: Tensor
+    gap: Tensor
+    n_products: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """M programs for each of B rows.
+
+    Attributes:
+        gradient: ``(B, d)``.
+        product: From ``(B, M, d)`` to ``(B, M, d)``.
+        lambda1: ``(B, M)`` float64, >= 0.
+        lambda2: ``(B, 1)`` float64, above half the largest eigenvalue.
+        top, bottom: ``(B, 1)`` float64, bounds of the eigenvalues of H.
+    """
+
+    gradient: Tensor
+    product: Callable[[Tensor], Tensor]
+    lambda1: Tensor
+    lambda2: Tensor
+    top: Tensor
+    bottom: Tensor
+
+    def step(
+        self, images: Tensor, point: Tensor, previous: Tensor, step: Tensor, momentum: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Take one proximal step from ``point``, whose image is given; see hessx.ops.fista_step."""
+        return ops.fista_step(
+            self.gradient,
+            images,
+            point,
+            previous,
+            step.to(point),
+            momentum.to(point),
+            self.lambda1.to(point),
+            self.lambda2.to(point).expand_as(self.lambda1),
+        )
+
+    def quality(self, step: Tensor, new: _Point, old: _Point) -> tuple[Tensor, Tensor]:
+        """Return the objective of a step's result, and the bound of its relative gap.
+
+        With ``s`` the subgradient that the step chose, the residual of the optimality condition is
+        ``(H - 2 lambda2)(new - old) + (new - old) / step``, and strong concavity bounds the gap by
+        its square over ``2 (2 lambda2 - L)``.
+        """
+        sums, scale = new.sums, 2 * self.lambda2
+        curvature = _dot(new.vector, new.image)
+        objective = sums[..., 0] + curvature / 2 - self.lambda1 * sums[..., 1]
+        objective = objective - self.lambda2 * sums[..., 2]
+        weight = (1 / step - scale)[..., None].to(new.vector)
+        residual = new.image - old.image + weight * (new.vector - old.vector)
+        bound = _dot(residual, residual) / (2 * (scale - self.top))
+        return objective, relative_gap(bound, objective)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A vector, its image under H and, for the result of a step, its sums."""
+
+    vector: Tensor
+    image: Tensor
+    sums: Tensor
+
+
+def relative_gap(bound: Tensor, objective: Tensor) -> Tensor:
+    """Return ``bound / objective``: 0 for a bound of 0, else infinite for an objective <= 0.
+
+    The best objective is no smaller than the one reached, so the relative gap is no larger.
+    """
+    ratio = torch.where(objective > 0, bound / objective, torch.inf)
+    return torch.where(bound == 0, 0.0, ratio)
+
+
+def fista_backtracking(program: Program, n_iter: int) -> Iterate:
+    """Iterate as section 4 of the paper states it, each program with its own step size.
+
+    FISTA (Beck and Teboulle, 2009) from zero with step size 0.1, halved until
+    ``G(new) >= G(y) + G'(y)(new - y) - |new - y|^2 / (2 step)`` for the smooth part G; products
+    with H are linear, so a trial costs one.
+    """
+    zero = program.gradient.new_zeros(*program.lambda1.shape, program.gradient.shape[1])
+    x = y = _Point(zero, zero, zero.new_zeros(*program.lambda1.shape, 5, dtype=torch.float64))
+    step = torch.full_like(program.lambda1, _LEARNING_RATE)
+    age, n_products = 1.0, 0
+    objective, gap = torch.zeros_like(step), torch.full_like(step, torch.inf)
+    for _ in range(n_iter):
+        older = (1 + math.sqrt(1 + 4 * age**2)) / 2
+        momentum = torch.full_like(step, (age - 1) / older)
+        while True:
+            vector, ahead, sums = program.step(y.image, y.vector, x.vector, step, momentum)
+            new = _Point(vector, program.product(vector), sums)
+            n_products += 1
+            moved = new.vector - y.vector
+            square = _dot(moved, moved)
+            curvature = _dot(moved, new.image - y.image)
+            short = curvature - 2 * program.lambda2 * square < -(1 + _SLACK) / step * square
+            if not short.any():
+                break
+            step = torch.where(short, _DECAY * step, step)
+        objective, gap = program.quality(step, new, y)
+        y = _Point(ahead, _extrapolated_image(new, x, momentum), sums)
+        x, age = new, older
+    return Iterate(x.vector, objective, gap, n_products)
+
+
+def fista_constant(program: Program, n_iter: int, tolerance: float) -> Iterate:
+    """Iterate with the constants that are known here, until the gap is small.
+
+    Step ``1 / Lip`` and momentum ``(1 - sqrt(q)) / (1 + sqrt(q))``, ``q = mu / Lip``, for the
+    Lipschitz constant ``Lip = 2 lambda2 - bottom`` and the concavity ``mu = 2 lambda2 - top``
+    (Nesterov, "Lectures on Convex Optimization", section 2.2). A program that has reached the
+    tolerance stays as it is.
+    """
+    zero = program.gradient.new_zeros(*program.lambda1.shape, program.gradient.shape[1])
+    x = y = _Point(zero, zero, zero.new_zeros(*program.lambda1.shape, 5, dtype=torch.float64))
+    lipschitz = 2 * program.lambda2 - program.bottom.clamp(max=0)
+    root = ((2 * program.lambda2 - program.top) / lipschitz).sqrt()
+    step = (1 / lipschitz).expand_as(program.lambda1)
+    momentum = ((1 - root) / (1 + root)).expand_as(program.lambda1)
+    delta, objective = zero, torch.zeros_like(step)
+    gap = torch.full_like(step, torch.inf)
+    n_products = 0
+    while n_products < n_iter and bool((gap > tolerance).any()):
+        vector, ahead, sums = program.step(y.image, y.vector, x.vector, step, momentum)
+        new = _Point(vector, program.product(vector), sums)
+        n_products += 1
+        due = gap > tolerance
+        reached, bound = program.quality(step, new, y)
+        delta = torch.where(due[..., None], new.vector, delta)
+        objective, gap = torch.where(due, reached, objective), torch.where(due, bound, gap)
+        y = _Point(ahead, _extrapolated_image(new, x, momentum), sums)
+        x = new
+    return Iterate(delta, objective, gap, n_products)
+
+
+def _extrapolated_image(new: _Point, old: _Point, momentum: Tensor) -> Tensor:
+    return torch.lerp(old.image, new.image, 1 + momentum[..., None].to(new.image))
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    return (x * y).sum(-1, dtype=torch.float64)
