@@ -113,6 +113,37 @@ void trust_region(Address eigenvalues, Strides2 eigenvalues_strides, Address gra
           pointer<Real>(multiplier), n_threads});
 }
 
+template <class Real, auto KERNEL>
+void softmax_product(Address probabilities, Address vectors, Address out, int64_t batch, int64_t m,
+                     int64_t classes, int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).softmax->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({pointer<const Real>(probabilities), pointer<const Real>(vectors), pointer<Real>(out),
+          batch, m, classes, n_threads});
+}
+
+template <class Real, auto KERNEL>
+void soft_threshold(Address x, Address threshold, Address out, int64_t rows, int64_t d,
+                    int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).shrink->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({pointer<const Real>(x), pointer<const Real>(threshold), pointer<Real>(out), rows, d,
+          n_threads});
+}
+
+template <class Real, auto KERNEL>
+void fista_step(Address gradient, Address product, Address point, Address previous, Address step,
+                Address momentum, Address lambda1, Address lambda2, Address next,
+                Address extrapolated, Address sums, int64_t batch, int64_t m, int64_t d,
+                int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).shrink->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({pointer<const Real>(gradient), pointer<const Real>(product), pointer<const Real>(point),
+          pointer<const Real>(previous), pointer<const Real>(step), pointer<const Real>(momentum),
+          pointer<const Real>(lambda1), pointer<const Real>(lambda2), pointer<Real>(next),
+          pointer<Real>(extrapolated), pointer<double>(sums), batch, m, d, n_threads});
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -164,4 +195,22 @@ PYBIND11_MODULE(_native, m) {
   m.def("trust_region_double", trust_region<double, &TrustRegionKernels::solve_double>,
         "eigenvalues"_a, "eigenvalues_strides"_a, "gradient"_a, "gradient_strides"_a, "radius"_a,
         "radius_stride"_a, "batch"_a, "k"_a, "step"_a, "multiplier"_a, "n_threads"_a, "level"_a);
+
+  m.def("softmax_product_float", softmax_product<float, &SoftmaxKernels::product_float>,
+        "probabilities"_a, "vectors"_a, "out"_a, "batch"_a, "m"_a, "classes"_a, "n_threads"_a,
+        "level"_a);
+  m.def("softmax_product_double", softmax_product<double, &SoftmaxKernels::product_double>,
+        "probabilities"_a, "vectors"_a, "out"_a, "batch"_a, "m"_a, "classes"_a, "n_threads"_a,
+        "level"_a);
+
+  m.def("soft_threshold_float", soft_threshold<float, &ShrinkKernels::soft_threshold_float>, "x"_a,
+        "threshold"_a, "out"_a, "rows"_a, "d"_a, "n_threads"_a, "level"_a);
+  m.def("soft_threshold_double", soft_threshold<double, &ShrinkKernels::soft_threshold_double>,
+        "x"_a, "threshold"_a, "out"_a, "rows"_a, "d"_a, "n_threads"_a, "level"_a);
+  m.def("fista_step_float", fista_step<float, &ShrinkKernels::fista_float>, "gradient"_a,
+        "product"_a, "point"_a, "previous"_a, "step"_a, "momentum"_a, "lambda1"_a, "lambda2"_a,
+        "next"_a, "extrapolated"_a, "sums"_a, "batch"_a, "m"_a, "d"_a, "n_threads"_a, "level"_a);
+  m.def("fista_step_double", fista_step<double, &ShrinkKernels::fista_double>, "gradient"_a,
+        "product"_a, "point"_a, "previous"_a, "step"_a, "momentum"_a, "lambda1"_a, "lambda2"_a,
+        "next"_a, "extrapolated"_a, "sums"_a, "batch"_a, "m"_a, "d"_a, "n_threads"_a, "level"_a);
 }

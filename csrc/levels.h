@@ -4,6 +4,8 @@
 #include "eigh.h"
 #include "moments.h"
 #include "noise.h"
+#include "shrink.h"
+#include "softmax.h"
 #include "trust_region.h"
 
 namespace hessx {
@@ -34,6 +36,18 @@ struct EighKernels {
   void (*eigh_double)(const EighCall<double>& call);
 };
 
+struct SoftmaxKernels {
+  void (*product_float)(const SoftmaxCall<float>& call);
+  void (*product_double)(const SoftmaxCall<double>& call);
+};
+
+struct ShrinkKernels {
+  void (*soft_threshold_float)(const SoftThresholdCall<float>& call);
+  void (*soft_threshold_double)(const SoftThresholdCall<double>& call);
+  void (*fista_float)(const FistaCall<float>& call);
+  void (*fista_double)(const FistaCall<double>& call);
+};
+
 struct Level {
   const char* name;
   bool supported;
@@ -41,6 +55,8 @@ struct Level {
   const MomentsKernels* moments;
   const EighKernels* eigh;
   const TrustRegionKernels* trust_region;
+  const SoftmaxKernels* softmax;
+  const ShrinkKernels* shrink;
 };
 
 constexpr int MAX_LEVELS = 3;

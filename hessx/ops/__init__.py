@@ -4,14 +4,19 @@ from hessx.ops import table
 from hessx.ops.eigh import eigh
 from hessx.ops.moments import core_moments, cross_moments, normal_moments
 from hessx.ops.noise import normal, uniform
+from hessx.ops.shrink import fista_step, soft_threshold
+from hessx.ops.softmax import softmax_product
 from hessx.ops.trust_region import trust_region
 
 __all__ = [
     "core_moments",
     "cross_moments",
     "eigh",
+    "fista_step",
     "normal",
     "normal_moments",
+    "soft_threshold",
+    "softmax_product",
     "table",
     "trust_region",
     "uniform",

@@ -21,6 +21,8 @@ from hessx import backends
 from hessx.ops.eigh import rules as eigh
 from hessx.ops.moments import rules as moments
 from hessx.ops.noise import rules as noise
+from hessx.ops.shrink import rules as shrink
+from hessx.ops.softmax import rules as softmax
 from hessx.ops.trust_region import rules as trust_region
 
 
@@ -96,6 +98,27 @@ OPS = (
         trust_region.trust_region_fake,
         trust_region.save_solution,
         trust_region.trust_region_backward,
+    ),
+    Op(
+        "softmax",
+        "softmax_product(Tensor probabilities, Tensor vectors) -> Tensor",
+        softmax.softmax_product_fake,
+        softmax.save_inputs,
+        softmax.softmax_product_backward,
+    ),
+    Op(
+        "shrink",
+        "soft_threshold(Tensor x, Tensor threshold) -> Tensor",
+        shrink.soft_threshold_fake,
+        shrink.save_thresholded,
+        shrink.soft_threshold_backward,
+    ),
+    Op(
+        "shrink",
+        "fista_step(Tensor gradient, Tensor product, Tensor point, Tensor previous, Tensor step,"
+        " Tensor momentum, Tensor lambda1, Tensor lambda2)"
+        " -> (Tensor next, Tensor extrapolated, Tensor sums)",
+        shrink.fista_step_fake,
     ),
 )
 

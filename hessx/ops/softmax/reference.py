@@ -1,0 +1,18 @@
+"""The softmax product in plain torch, in float64: the ground truth."""
+
+from __future__ import annotations
+
+import torch
+
+from hessx.ops.softmax.rules import softmax_product_fake
+
+
+def softmax_product(probabilities: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """(diag p - p p^T) u; see `hessx.ops.softmax_product`."""
+    empty = softmax_product_fake(probabilities, vectors)
+    if empty.numel() == 0:
+        return empty
+    p, u = probabilities.double()[:, None], vectors.double()
+    origin = p.argmax(2, keepdim=True).expand(-1, u.shape[1], 1)
+    v = u - u.gather(2, origin)
+    return (p * (v - (p * v).sum(2, keepdim=True))).to(vectors.dtype)
