@@ -2,7 +2,7 @@
 
 from hessx import covariance, ops, perturb
 from hessx.backends import backend
-from hessx.explain import SmoothHess, sigma_for_radius, smooth_hess
+from hessx.explain import SmoothHess, saliency_map, sigma_for_radius, smooth_hess
 from hessx.features import Basis, Grid, Identity, Segments
 from hessx.info import info
 from hessx.score import perturbation_mse
@@ -22,6 +22,7 @@ __all__ = [
     "ops",
     "perturb",
     "perturbation_mse",
+    "saliency_map",
     "sigma_for_radius",
     "smooth_hess",
     "warmup",
