@@ -11,6 +11,7 @@ from hessx.explain import (
     caso,
     caso_path,
     input_hessian,
+    saliency_map,
     sigma_for_radius,
     smooth_hess,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "ops",
     "perturb",
     "perturbation_mse",
+    "saliency_map",
     "sigma_for_radius",
     "smooth_hess",
     "warmup",

@@ -97,18 +97,18 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_inputs(inputs: Any) -> None:
+def check_inputs(inputs: Any, name: str = "inputs") -> None:
     """Raise unless ``inputs`` is a finite floating-point tensor ``(B, *shape)``, B >= 1."""
     if not isinstance(inputs, Tensor):
-        raise TypeError(f"inputs must be a tensor, got {type(inputs).__name__}")
+        raise TypeError(f"{name} must be a tensor, got {type(inputs).__name__}")
     if not inputs.is_floating_point():
-        raise TypeError(f"inputs must be floating point, got {inputs.dtype}")
+        raise TypeError(f"{name} must be floating point, got {inputs.dtype}")
     if inputs.dim() < 2 or inputs.numel() == 0:
-        raise ValueError(f"inputs must be (B, *shape) and not empty, got {tuple(inputs.shape)}")
+        raise ValueError(f"{name} must be (B, *shape) and not empty, got {tuple(inputs.shape)}")
     bad = ~inputs.isfinite()
     if bad.any():
         row = int(bad.flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"inputs must be finite, got {inputs[bad][0].item()} in row {row}")
+        raise ValueError(f"{name} must be finite, got {inputs[bad][0].item()} in row {row}")
 
 
 def _free_memory(device: torch.device) -> int:

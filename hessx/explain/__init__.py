@@ -1,7 +1,8 @@
-"""Explanations of single predictions."""
+"""What users call: one module for each explanation."""
 
 from hessx.explain.caso import cafo, caso, caso_path
 from hessx.explain.input_hessian import InputHessian, input_hessian
+from hessx.explain.saliency_map import saliency_map
 from hessx.explain.smooth_hess import SmoothHess, sigma_for_radius, smooth_hess
 from hessx.explain.sparse_saliency import SparsePath, SparseSaliency
 
@@ -14,6 +15,7 @@ __all__ = [
     "caso",
     "caso_path",
     "input_hessian",
+    "saliency_map",
     "sigma_for_radius",
     "smooth_hess",
 ]
