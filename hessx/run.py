@@ -66,6 +66,10 @@ class Run:
         enabled, dtype = self._autocast[device.type]
         return torch.autocast(device.type, dtype=dtype, enabled=enabled)
 
+    def uses_autocast(self, device: torch.device) -> bool:
+        """Return whether the caller had autocast enabled on ``device``."""
+        return self._autocast.get(device.type, (False, torch.float32))[0]
+
     def memory(self, device: torch.device) -> int:
         """Return the bytes of working storage this call may use on ``device``."""
         if self.memory_limit is not None:

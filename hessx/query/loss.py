@@ -55,13 +55,14 @@ class LossQuery:
         self._model = Model(forward_func, inputs, run)
         first = torch.zeros(1, dtype=torch.long, device=inputs.device)
         x = inputs[:1].detach().clone().requires_grad_()
+        self._route = Route(self._model, exact, _is_full_precision(inputs, run))
         with count_saved() as saved, self._model.explained():
-            out = self._model(x, first)
+            out, derivative = self._route.record(x, first)
         _check_shape(out)
         if not out.requires_grad:
             raise ValueError(DETACHED)
         check_finite(out.detach(), first)
-        self._route = Route(self._model, exact)
+        self._route.verify(x, out, derivative)
         self.examples_per_batch = self._model.examples_per_batch(saved.bytes)
         batches = self._model.batches_after_first(self.examples_per_batch)
         logits = torch.cat([out.detach(), *(self._model(x, rows) for x, rows in batches)])
@@ -78,7 +79,7 @@ class LossQuery:
 
     @property
     def method(self) -> str:
-        """How products are computed: "forward" or "double-backward"."""
+        """How products are computed: "frozen", "forward" or "double-backward"."""
         return self._route.name
 
     @property
@@ -146,3 +147,7 @@ def _check_logits(logits: Tensor) -> None:
             "forward_func must return logits, not probabilities: every row is non-negative and "
             "sums to 1"
         )
+
+
+def _is_full_precision(inputs: Tensor, run: Run) -> bool:
+    return inputs.dtype in (torch.float32, torch.float64) and not run.uses_autocast(inputs.device)

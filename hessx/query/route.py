@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -9,32 +10,88 @@ from torch import Tensor
 
 from hessx.query.directional import TransposedTwice, forward_derivative
 from hessx.query.model import Model
+from hessx.query.rules import NotPiecewiseLinear
+from hessx.query.tape import Recorder, Tape
 
 # From a tangent of the inputs (N, *shape) to that of the outputs (N, c).
 Derivative = Callable[[Tensor], Tensor]
+# Relative disagreement of a tape with autograd beyond which it is not used: far above rounding,
+# far below what a wrong rule does.
+_AGREEMENT = {torch.float32: 1e-3, torch.float64: 1e-8}
 
 
 class Route:
     """The way from a model to its directional derivatives.
 
+    A piecewise-linear model in float32 or float64 is replayed from a tape ("frozen"), after one
+    comparison with autograd. Any other has dual numbers ("forward"), or, where one of its
+    operations has no forward-mode derivative, the VJP of a VJP.
+
     Args:
         model: The model.
         exact: Whether products are with the whole Hessian.
+        may_freeze: Whether to try a tape.
 
     Attributes:
-        name: "forward" or "double-backward".
+        name: "frozen", "forward" or "double-backward".
         n_products: Hessian-vector products so far.
     """
 
-    def __init__(self, model: Model, exact: bool):
-        self.name = "double-backward" if exact else "forward"
+    def __init__(self, model: Model, exact: bool, may_freeze: bool):
         self.n_products = 0
         self._model = model
+        self._otherwise = "double-backward" if exact else "forward"
+        self.name = "frozen" if may_freeze else self._otherwise
         self._has_forward_mode = True
 
     def record(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Derivative]:
         """Return the outputs at the leaf ``x`` on a graph, and their derivative."""
-        out = self._model(x, rows)
+        if self.name == "frozen":
+            with Recorder(x) as recorder:
+                out = self._model(x, rows)
+            try:
+                return out, recorder.tape(out)
+            except NotPiecewiseLinear as problem:
+                self._leave_frozen(f"{problem} is not piecewise linear or has no rule")
+        else:
+            out = self._model(x, rows)
+        return out, self._by_autograd(x, rows, out)
+
+    def verify(self, x: Tensor, out: Tensor, derivative: Derivative) -> None:
+        """Compare a tape with the graph of the same pass, and leave it if they disagree.
+
+        For a random u and t = J^T u/|J^T u| + noise, <u, J t> = <J^T u, t>.
+        """
+        if not isinstance(derivative, Tape):
+            return
+        generator = torch.Generator().manual_seed(0)
+        u, noise = (
+            torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+            for like in (out, x)
+        )
+        with self._model.clock(), torch.no_grad():
+            (pulled,) = torch.autograd.grad(out, x, u, retain_graph=True, allow_unused=True)
+            if pulled is None:
+                return
+            length = pulled.norm().clamp(min=torch.finfo(x.dtype).tiny)
+            t = pulled / length + noise
+            expected = (pulled.double() * t).sum()
+            found = (derivative(t).double() * u).sum()
+        # Written so that NaN disagrees.
+        if not (found - expected).abs() <= _AGREEMENT[x.dtype] * length:
+            self._leave_frozen("replaying it with frozen gates disagrees with autograd")
+
+    def _leave_frozen(self, reason: str) -> None:
+        self.name = self._otherwise
+        if self.name == "forward":
+            warnings.warn(
+                f"forward_func cannot be taken as piecewise linear: {reason}; Hessian-vector "
+                "products are Gauss-Newton ones by forward-mode differentiation, and slower",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _by_autograd(self, x: Tensor, rows: Tensor, out: Tensor) -> Derivative:
         transposed: list[TransposedTwice] = []
 
         def derivative(tangent: Tensor) -> Tensor:
@@ -47,4 +104,4 @@ class Route:
                 transposed.append(TransposedTwice(x, out))
             return transposed[0](tangent)
 
-        return out, derivative
+        return derivative

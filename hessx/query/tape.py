@@ -1,0 +1,254 @@
+"""A piecewise-linear model's pass at some inputs as a list of linear maps of tangents.
+
+They are recorded below autograd during the very pass whose graph serves the VJPs, and run
+without biases and with the gates (which units are on, which entries a pool takes) as they were
+then: a directional derivative then costs less than a plain pass of the model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from hessx.query.rules import Call, Linear, NotPiecewiseLinear, linear_map
+
+# Results that autograd takes for constants.
+_CONSTANT = frozenset(
+    [
+        "detach",
+        "sign",
+        "round",
+        "floor",
+        "ceil",
+        "trunc",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "empty_like",
+        "new_zeros",
+        "new_ones",
+        "new_full",
+        "new_empty",
+        "new_empty_strided",
+    ]
+)
+
+
+@dataclass
+class _Gate:
+    """A map of the tangent and of the output that says where the operation was on."""
+
+    derivative: Callable[[Tensor, Tensor], Tensor]
+    output: Tensor
+    version: int
+
+    def __call__(self, tangent: Tensor) -> Tensor:
+        return self.derivative(tangent, self.output)
+
+
+@dataclass
+class _Step:
+    """One map from the tangents in slots ``sources`` to those in ``outputs``."""
+
+    linear: Linear
+    apply: Callable[..., Any]
+    sources: tuple[int, ...]
+    outputs: tuple[int, ...]
+    last_used: list[int] = field(default_factory=list)
+
+
+class Tape:
+    """The linear maps from the input's tangent to the output's, in order.
+
+    Args:
+        steps: The maps.
+        output: The slot of the output's tangent; the input's is 0.
+
+    Attributes:
+        gates: Outputs of the model's operations that the tape keeps.
+    """
+
+    def __init__(self, steps: Sequence[_Step], output: int):
+        self._steps = _needed(steps, output)
+        self._output = output
+        self.gates = [step.apply.output for step in self._steps if isinstance(step.apply, _Gate)]
+
+    def __call__(self, tangent: Tensor) -> Tensor:
+        """Return the output's tangent ``(N, c)`` for the input's, ``(N, *shape)``."""
+        tangents = {0: tangent}
+        for step in self._program:
+            found = step.apply(*(tangents[slot] for slot in step.sources))
+            if isinstance(found, Tensor):
+                found = (found,)
+            tangents.update(zip(step.outputs, found, strict=True))
+            for slot in step.last_used:
+                del tangents[slot]
+        return tangents[self._output]
+
+    @cached_property
+    def _program(self) -> list[_Step]:
+        steps = _fold_scales(self._steps, self._output)
+        used = {self._output}
+        for step in reversed(steps):
+            step.last_used = [slot for slot in {*step.sources, *step.outputs} if slot not in used]
+            used.update(step.sources)
+        return steps
+
+
+class Recorder(TorchDispatchMode):
+    """Records a :class:`Tape` of what is computed from ``x`` inside.
+
+    Args:
+        x: The input, a leaf that requires a gradient.
+    """
+
+    def __init__(self, x: Tensor):
+        super().__init__()
+        # Each tensor that depends on x, its slot and its version, by which a change through
+        # another view of the same memory is seen.
+        self._slots = WeakTensorKeyDictionary()
+        self._n_slots = 0
+        self._steps: list[_Step] = []
+        self._gates = WeakTensorKeyDictionary()
+        self._problem: NotPiecewiseLinear | None = None
+        self._new_slot(x, x._version)
+
+    def tape(self, output: Tensor) -> Tape:
+        """Return the tape that ends at ``output``.
+
+        Raises:
+            NotPiecewiseLinear: If an operation on the way has no linear map.
+        """
+        if self._problem is not None:
+            raise self._problem
+        slot = self._slot(output)
+        if slot is None:
+            raise NotPiecewiseLinear("something that torch does not show")
+        for step in self._steps:
+            gate = step.apply
+            if isinstance(gate, _Gate):
+                if gate.output._version != gate.version:
+                    raise NotPiecewiseLinear(_CHANGED)
+                gate.output = gate.output.detach()
+        return Tape(self._steps, slot)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self._problem is not None:
+            return func(*args, **kwargs)
+        try:
+            linear = self._before(func, args, kwargs)
+        except NotPiecewiseLinear as problem:
+            out = func(*args, **kwargs)
+            # Comparisons, indices and numbers are constants to autograd.
+            if any(isinstance(o, Tensor) and o.is_floating_point() for o in tree_leaves(out)):
+                self._problem = problem
+                self._steps.clear()
+            return out
+        out = func(*args, **kwargs)
+        if linear is not None:
+            self._after(func, args, linear, out)
+        return out
+
+    def _before(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Linear | None:
+        """Return the map of an operation about to run, None if its result is constant."""
+        in_place = func._schema.is_mutable
+        if in_place and args:
+            self._protect_gate(args[0])
+        if not any(self._depends(value) for value in tree_leaves((args, kwargs))):
+            return None
+        namespace, _, name = func._schema.name.partition("::")
+        if namespace != "aten":
+            raise NotPiecewiseLinear(func._schema.name)
+        if in_place:
+            # Not where a part is written over, through out=, or where autograd does not look.
+            if not (name.endswith("_") and self._depends(args[0]) and torch.is_grad_enabled()):
+                raise NotPiecewiseLinear(f"{name} in place")
+            name = name.removesuffix("_")
+            func = getattr(getattr(torch.ops.aten, name), func._overloadname)
+        elif name in _CONSTANT or not torch.is_grad_enabled():
+            return None
+        return linear_map(Call(name, func, args, kwargs, self._depends))
+
+    def _after(self, func: Any, args: tuple[Any, ...], linear: Linear, out: Any) -> None:
+        """Append the step of an operation that ran."""
+        # A list is of pieces; a tuple holds the result and what its backward pass needs.
+        results = out if isinstance(out, list) else [out[0] if isinstance(out, tuple) else out]
+        aliases = [r.alias_info for r in func._schema.returns if r.alias_info is not None]
+        version = results[0]._version
+        if aliases:
+            # Torch has not yet counted a change in place, nor tied a view to its base.
+            version = version + 1 if aliases[0].is_write else args[0]._version
+        apply: Any = linear.apply
+        if linear.at is not None:
+            apply = linear.at(out)
+        elif linear.gate is not None:
+            apply = self._gates[out] = _Gate(linear.gate, out, version)
+        sources = tuple(self._slots[source][0] for source in linear.sources)
+        outputs = tuple(self._new_slot(result, version) for result in results)
+        self._steps.append(_Step(linear, apply, sources, outputs))
+
+    def _protect_gate(self, changed: Any) -> None:
+        gate = self._gates.pop(changed, None) if isinstance(changed, Tensor) else None
+        if gate is not None:
+            gate.output = gate.output.clone()
+            gate.version = gate.output._version
+
+    def _depends(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and self._slot(value) is not None
+
+    def _slot(self, tensor: Tensor) -> int | None:
+        slot, version = self._slots.get(tensor, (None, None))
+        if slot is not None and tensor._version != version:
+            raise NotPiecewiseLinear(_CHANGED)
+        return slot
+
+    def _new_slot(self, tensor: Tensor, version: int) -> int:
+        slot = self._n_slots
+        self._n_slots += 1
+        self._slots[tensor] = slot, version
+        return slot
+
+
+_CHANGED = "a change in place through another view"
+
+
+def _needed(steps: Sequence[_Step], output: int) -> list[_Step]:
+    """Return the steps that the output depends on."""
+    wanted = {output}
+    kept = []
+    for step in reversed(steps):
+        if wanted.intersection(step.outputs):
+            wanted.update(step.sources)
+            kept.append(step)
+    return kept[::-1]
+
+
+def _fold_scales(steps: Sequence[_Step], output: int) -> list[_Step]:
+    """Put factors that follow a convolution, and nothing else does, into its weight."""
+    uses = Counter(slot for step in steps for slot in step.sources)
+    uses[output] += 1
+    maker = {slot: step for step in steps for slot in step.outputs}
+    folded: dict[int, _Step | None] = {}
+    for step in steps:
+        factors = step.linear.channel_scale
+        if factors is None or step.sources[0] not in maker or uses[step.sources[0]] > 1:
+            continue
+        convolution = maker[step.sources[0]]
+        if convolution.linear.scaled is not None:
+            linear = convolution.linear.scaled(factors)
+            assert linear.apply is not None
+            folded[id(convolution)] = _Step(linear, linear.apply, convolution.sources, step.outputs)
+            folded[id(step)] = None
+    return [s for step in steps if (s := folded.get(id(step), step)) is not None]
