@@ -101,7 +101,7 @@ def checked(
         TypeError: If one is of a wrong type.
         ValueError: If one is out of range or does not fit the batch.
     """
-    n_channels = inputs.shape[1] if inputs.dim() == 4 else 1
+    n_channels = inputs.shape[1] if inputs.dim() >= 4 else 1
     n_pixels = inputs[0].numel() // n_channels
     low, high = _check_sparsity(sparsity)
     support = Support.of_sparsity(low, high, n_pixels)

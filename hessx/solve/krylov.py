@@ -46,7 +46,8 @@ class Ritz:
         distance = (self.values[:, :, None] - self.values[:, None, :]).abs()
         itself = torch.eye(distance.shape[1], dtype=torch.bool, device=distance.device)
         gap = distance.masked_fill(itself, torch.inf).amin(-1)
-        return torch.minimum(self.residuals, self.residuals.square() / gap)
+        quadratic = torch.where(gap > 0, self.residuals.square() / gap, torch.inf)
+        return torch.minimum(self.residuals, quadratic)
 
 
 class KrylovSpace:
@@ -74,7 +75,12 @@ class KrylovSpace:
 
         Nothing is appended where the space holds those images already.
         """
-        self._append(self.images[:, self.size - self._last :], None)
+        if not self._last:
+            return
+        sizes = self.images.abs().amax(-1, keepdim=True)
+        rounding = _ROUNDING * torch.finfo(sizes.dtype).eps * sizes.amax(1, keepdim=True)
+        seen = sizes > rounding
+        self._append((self.images * seen)[:, self.size - self._last :], None)
 
     def append(self, vectors: Tensor, images: Tensor) -> None:
         """Append vectors ``(B, b, d)`` whose images under H are known; nothing is asked."""

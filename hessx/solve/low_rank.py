@@ -84,8 +84,11 @@ def top_space(
 
 
 def _is_known(ritz: Ritz, rtol: float, limit: Tensor | None) -> Tensor:
-    known = (ritz.errors() <= rtol * ritz.values.abs()).all(-1)
     top, residual = ritz.values[:, 0], ritz.residuals[:, 0]
+    # Beyond the rank of H, eigenvalues are rounding of the largest.
+    rounding = 64 * torch.finfo(ritz.vectors.dtype).eps * top.abs()
+    allowed = torch.maximum(rtol * ritz.values.abs(), rounding[:, None])
+    known = (ritz.errors() <= allowed).all(-1)
     known &= residual <= rtol * top.abs()
     if limit is not None:
         known &= (top + residual < limit) | (top >= limit)
