@@ -260,11 +260,10 @@ def _from_products(curvature: PointCurvature, rank: int, rtol: float, seed: int)
     gradient = curvature.gradient
     start = random_start(gradient, seed)
     if not curvature.indefinite:
-        likely = _likely_directions(curvature.linearization, rank)
+        likely = _likely_direction(curvature.linearization)
         # Where the prediction is flat, the gradient of the loss is the better start.
-        none = (likely == 0).all(-1).all(-1)[:, None]
-        first = torch.where(none, start[:, 0], likely[:, 0])
-        start = torch.cat([first[:, None], likely[:, 1:], start[:, 1:]], 1)
+        flat = (likely == 0).all(-1, keepdim=True)
+        start = torch.cat([torch.where(flat, start[:, :1], likely), start[:, 1:]], 1)
     most = 2 * rank + _MOST_EXTRA
     found = top_space(curvature.product, start, rank, rtol, rank, most)
     captured = found.space.projected().diagonal(dim1=-2, dim2=-1).sum(-1)
@@ -282,10 +281,10 @@ def _from_products(curvature: PointCurvature, rank: int, rtol: float, seed: int)
     )
 
 
-def _likely_directions(linearization: Linearization, rank: int) -> Tensor:
-    """Return the top eigenvectors ``(b, r, d)`` of H with its unlikely classes taken as one.
+def _likely_direction(linearization: Linearization) -> Tensor:
+    """Return the top eigenvector ``(b, 1, d)`` of H with its unlikely classes taken as one.
 
-    They are 0 for rows whose likely classes are not likely enough.
+    It is 0 for rows whose likely classes are not likely enough.
     """
     p = linearization.probabilities
     likely = p.topk(_LIKELY_CLASSES, 1).values.sum(1) >= _LIKELY_MASS
@@ -293,8 +292,7 @@ def _likely_directions(linearization: Linearization, rank: int) -> Tensor:
         return linearization.gradient.new_zeros(len(p), 1, linearization.gradient.shape[1])
     factor = linearization.vjp(likely_factor(p, _LIKELY_CLASSES))
     _, mixing = gram_spectrum(ops.gram(factor))
-    directions = mixing[..., :rank].mT.to(factor) @ factor
-    return directions * likely[:, None, None]
+    return mixing[..., :1].mT.to(factor) @ factor * likely[:, None, None]
 
 
 def _trace_remainder(curvature: PointCurvature, found: TopSpace, seed: int) -> Tensor:
