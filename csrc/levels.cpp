@@ -8,6 +8,7 @@ namespace hessx {
   extern const MomentsKernels moments_kernels;          \
   extern const EighKernels eigh_kernels;                \
   extern const TrustRegionKernels trust_region_kernels; \
+  extern const ProxKernels prox_kernels;                \
   }
 
 HESSX_DECLARE_KERNELS(baseline)
@@ -24,17 +25,17 @@ Levels built_levels() {
                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");
   return {{{"x86-64", true, &baseline::noise_kernels, &baseline::moments_kernels,
-            &baseline::eigh_kernels, &baseline::trust_region_kernels},
+            &baseline::eigh_kernels, &baseline::trust_region_kernels, &baseline::prox_kernels},
            {"x86-64-v3", v3, &v3::noise_kernels, &v3::moments_kernels, &v3::eigh_kernels,
-            &v3::trust_region_kernels},
+            &v3::trust_region_kernels, &v3::prox_kernels},
            {"x86-64-v4", v4, &v4::noise_kernels, &v4::moments_kernels, &v4::eigh_kernels,
-            &v4::trust_region_kernels}},
+            &v4::trust_region_kernels, &v4::prox_kernels}},
           3};
 }
 #else
 Levels built_levels() {
   return {{{"baseline", true, &baseline::noise_kernels, &baseline::moments_kernels,
-            &baseline::eigh_kernels, &baseline::trust_region_kernels}},
+            &baseline::eigh_kernels, &baseline::trust_region_kernels, &baseline::prox_kernels}},
           1};
 }
 #endif

@@ -4,6 +4,7 @@
 #include "eigh.h"
 #include "moments.h"
 #include "noise.h"
+#include "prox.h"
 #include "trust_region.h"
 
 namespace hessx {
@@ -34,6 +35,13 @@ struct EighKernels {
   void (*eigh_double)(const EighCall<double>& call);
 };
 
+struct ProxKernels {
+  void (*pass_float)(const ProxPassCall<float>& call);
+  void (*pass_double)(const ProxPassCall<double>& call);
+  void (*gram_float)(const GramCall<float>& call);
+  void (*gram_double)(const GramCall<double>& call);
+};
+
 struct Level {
   const char* name;
   bool supported;
@@ -41,6 +49,7 @@ struct Level {
   const MomentsKernels* moments;
   const EighKernels* eigh;
   const TrustRegionKernels* trust_region;
+  const ProxKernels* prox;
 };
 
 constexpr int MAX_LEVELS = 3;

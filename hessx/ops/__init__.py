@@ -4,14 +4,17 @@ from hessx.ops import table
 from hessx.ops.eigh import eigh
 from hessx.ops.moments import core_moments, cross_moments, normal_moments
 from hessx.ops.noise import normal, uniform
+from hessx.ops.prox import gram, prox_pass
 from hessx.ops.trust_region import trust_region
 
 __all__ = [
     "core_moments",
     "cross_moments",
     "eigh",
+    "gram",
     "normal",
     "normal_moments",
+    "prox_pass",
     "table",
     "trust_region",
     "uniform",

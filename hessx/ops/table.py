@@ -21,6 +21,7 @@ from hessx import backends
 from hessx.ops.eigh import rules as eigh
 from hessx.ops.moments import rules as moments
 from hessx.ops.noise import rules as noise
+from hessx.ops.prox import rules as prox
 from hessx.ops.trust_region import rules as trust_region
 
 
@@ -97,6 +98,13 @@ OPS = (
         trust_region.save_solution,
         trust_region.trust_region_backward,
     ),
+    Op(
+        "prox",
+        "prox_pass(Tensor basis, Tensor gradient, Tensor z, Tensor lambda1, bool with_gram)"
+        " -> (Tensor w, Tensor sums, Tensor gram)",
+        prox.prox_pass_fake,
+    ),
+    Op("prox", "gram(Tensor x) -> Tensor", prox.gram_fake, prox.save_rows, prox.gram_backward),
 )
 
 
