@@ -144,6 +144,30 @@ void fista_step(Address gradient, Address product, Address point, Address previo
           pointer<Real>(extrapolated), pointer<double>(sums), batch, m, d, n_threads});
 }
 
+template <class Real>
+RowSets<Real> row_sets(Address address, const Strides2& strides) {
+  return {pointer<const Real>(address), strides[0], strides[1]};
+}
+
+template <class Real, auto KERNEL>
+void prox_pass(Address basis, Strides2 basis_strides, Address gradient, int64_t gradient_stride,
+               Address z, Address lambda1, int64_t batch, int64_t lambdas, int64_t r, int64_t d,
+               Address w, Address sums, Address gram, int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).prox->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({row_sets<Real>(basis, basis_strides), pointer<const Real>(gradient), gradient_stride,
+          pointer<const Real>(z), pointer<const Real>(lambda1), batch, lambdas, r, d,
+          pointer<double>(w), pointer<double>(sums), pointer<double>(gram), n_threads});
+}
+
+template <class Real, auto KERNEL>
+void gram(Address x, Strides2 strides, int64_t batch, int64_t rows, int64_t d, Address gram,
+          int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).prox->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({row_sets<Real>(x, strides), batch, rows, d, pointer<double>(gram), n_threads});
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -213,4 +237,15 @@ PYBIND11_MODULE(_native, m) {
   m.def("fista_step_double", fista_step<double, &ShrinkKernels::fista_double>, "gradient"_a,
         "product"_a, "point"_a, "previous"_a, "step"_a, "momentum"_a, "lambda1"_a, "lambda2"_a,
         "next"_a, "extrapolated"_a, "sums"_a, "batch"_a, "m"_a, "d"_a, "n_threads"_a, "level"_a);
+
+  m.def("prox_pass_float", prox_pass<float, &ProxKernels::pass_float>, "basis"_a, "basis_strides"_a,
+        "gradient"_a, "gradient_stride"_a, "z"_a, "lambda1"_a, "batch"_a, "lambdas"_a, "r"_a, "d"_a,
+        "w"_a, "sums"_a, "gram"_a, "n_threads"_a, "level"_a);
+  m.def("prox_pass_double", prox_pass<double, &ProxKernels::pass_double>, "basis"_a,
+        "basis_strides"_a, "gradient"_a, "gradient_stride"_a, "z"_a, "lambda1"_a, "batch"_a,
+        "lambdas"_a, "r"_a, "d"_a, "w"_a, "sums"_a, "gram"_a, "n_threads"_a, "level"_a);
+  m.def("gram_float", gram<float, &ProxKernels::gram_float>, "x"_a, "strides"_a, "batch"_a,
+        "rows"_a, "d"_a, "gram"_a, "n_threads"_a, "level"_a);
+  m.def("gram_double", gram<double, &ProxKernels::gram_double>, "x"_a, "strides"_a, "batch"_a,
+        "rows"_a, "d"_a, "gram"_a, "n_threads"_a, "level"_a);
 }

@@ -4,6 +4,7 @@
 #include "eigh.h"
 #include "moments.h"
 #include "noise.h"
+#include "prox.h"
 #include "shrink.h"
 #include "softmax.h"
 #include "trust_region.h"
@@ -48,6 +49,13 @@ struct ShrinkKernels {
   void (*fista_double)(const FistaCall<double>& call);
 };
 
+struct ProxKernels {
+  void (*pass_float)(const ProxPassCall<float>& call);
+  void (*pass_double)(const ProxPassCall<double>& call);
+  void (*gram_float)(const GramCall<float>& call);
+  void (*gram_double)(const GramCall<double>& call);
+};
+
 struct Level {
   const char* name;
   bool supported;
@@ -57,6 +65,7 @@ struct Level {
   const TrustRegionKernels* trust_region;
   const SoftmaxKernels* softmax;
   const ShrinkKernels* shrink;
+  const ProxKernels* prox;
 };
 
 constexpr int MAX_LEVELS = 3;

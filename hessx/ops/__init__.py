@@ -4,6 +4,7 @@ from hessx.ops import table
 from hessx.ops.eigh import eigh
 from hessx.ops.moments import core_moments, cross_moments, normal_moments
 from hessx.ops.noise import normal, uniform
+from hessx.ops.prox import gram, prox_pass
 from hessx.ops.shrink import fista_step, soft_threshold
 from hessx.ops.softmax import softmax_product
 from hessx.ops.trust_region import trust_region
@@ -13,8 +14,10 @@ __all__ = [
     "cross_moments",
     "eigh",
     "fista_step",
+    "gram",
     "normal",
     "normal_moments",
+    "prox_pass",
     "soft_threshold",
     "softmax_product",
     "table",

@@ -21,6 +21,7 @@ from hessx import backends
 from hessx.ops.eigh import rules as eigh
 from hessx.ops.moments import rules as moments
 from hessx.ops.noise import rules as noise
+from hessx.ops.prox import rules as prox
 from hessx.ops.shrink import rules as shrink
 from hessx.ops.softmax import rules as softmax
 from hessx.ops.trust_region import rules as trust_region
@@ -120,6 +121,13 @@ OPS = (
         " -> (Tensor next, Tensor extrapolated, Tensor sums)",
         shrink.fista_step_fake,
     ),
+    Op(
+        "prox",
+        "prox_pass(Tensor basis, Tensor gradient, Tensor z, Tensor lambda1, bool with_gram)"
+        " -> (Tensor w, Tensor sums, Tensor gram)",
+        prox.prox_pass_fake,
+    ),
+    Op("prox", "gram(Tensor x) -> Tensor", prox.gram_fake, prox.save_rows, prox.gram_backward),
 )
 
 

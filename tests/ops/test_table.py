@@ -20,6 +20,9 @@ def sample_arguments():
     a = torch.randn(1, 3, 3, requires_grad=True)
     e = torch.randn(3, 4, requires_grad=True)
     radius = torch.rand(3, dtype=torch.float64, requires_grad=True)
+    basis, gradient = torch.randn(2, 3, 20), torch.randn(2, 20)
+    z, lambda1 = torch.randn(2, 4, 3), torch.rand(2, 4)
+    shared = basis[:1].expand(2, -1, -1)
     return {
         "uniform": [(torch.empty(3, 5), 7, 2, 1), (torch.empty(5, 3).T, 7, 2, 1)],
         "normal": [(torch.empty(3, 5), 7, 2, 1), (torch.empty(3, 5).double(), 7, 2, 1)],
@@ -27,6 +30,18 @@ def sample_arguments():
         "normal_moments": [(v, None, 5, 7, 2, 1), (u, torch.rand(6), 3, 7, 2, 1)],
         "core_moments": [(u, u.detach() + 1), (u.double(), u.double())],
         "eigh": [(a,), (a.double(),), (a.detach().expand(4, 3, 3).mT,)],
+        "prox_pass": [
+            (basis, gradient, z, lambda1, True),
+            (shared, gradient, z, lambda1, False),
+            (
+                basis.double().mT.contiguous().mT,
+                gradient.double(),
+                z.double(),
+                radius[:2, None].detach().expand(2, 4),
+                True,
+            ),
+        ],
+        "gram": [(u,), (a.double(),), (u.detach().mT,)],
         "trust_region": [(e, e.detach() + 1, torch.rand(3)), (e.double(), e.double(), radius)],
     }
 

@@ -1,0 +1,128 @@
+// Inner products of rows that are contiguous in memory: blocks of a b^T, each entry's terms spread
+// over the lanes of one vector register.
+#pragma once
+
+#include <cstdint>
+
+#include "host_device.h"
+#include "tile.h"
+
+namespace hessx {
+namespace HESSX_LEVEL {
+
+// Registers: HEIGHT x WIDTH accumulators and HEIGHT + 1 operands fit the 32 of AVX-512 and the 16
+// of the others.
+constexpr int HEIGHT = 4;
+#if defined(__AVX512F__)
+constexpr int WIDTH = 4;
+#else
+constexpr int WIDTH = 2;
+#endif
+
+// Rows of a tile: columns side by side, `stride` elements from row to row.
+template <class Real>
+struct TileRows {
+  const Real* data;
+  int64_t stride;
+  const Real* operator[](int64_t row) const { return data + row * stride; }
+};
+
+// Lanes of numbers that may lie anywhere, not only at multiples of the register's size.
+template <class Real>
+using Lanes __attribute__((vector_size(VECTOR_BYTES), aligned(alignof(Real)), may_alias)) = Real;
+
+template <class Real>
+const Lanes<Real>& lanes_at(const Real* from) {
+  return *reinterpret_cast<const Lanes<Real>*>(from);
+}
+
+// The sum of N numbers, by halves that are registers of their own.
+template <int N, class Real>
+Real sum_by_halves(const Real* x) {
+  if constexpr (N == 1) {
+    return *x;
+  } else {
+    typedef Real Half
+        __attribute__((vector_size(N / 2 * sizeof(Real)), aligned(alignof(Real)), may_alias));
+    const Half sum = *reinterpret_cast<const Half*>(x) + *reinterpret_cast<const Half*>(x + N / 2);
+    return sum_by_halves<N / 2>(reinterpret_cast<const Real*>(&sum));
+  }
+}
+
+template <class Real>
+Real sum_of_lanes(const Lanes<Real>& lanes) {
+  return sum_by_halves<LANES<Real>>(reinterpret_cast<const Real*>(&lanes));
+}
+
+// The columns that do not fill a register.
+template <class Real>
+void add_columns(int rows, int columns, TileRows<Real> a, TileRows<Real> b, int64_t begin,
+                 int64_t end, double* out, int64_t out_stride) {
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < columns; ++j) {
+      Real sum = 0;
+      for (int64_t s = begin; s < end; ++s) sum += a[i][s] * b[j][s];
+      out[i * out_stride + j] += sum;
+    }
+  }
+}
+
+template <int ROWS, int COLUMNS, class Real>
+void add_block(TileRows<Real> a, TileRows<Real> b, int64_t n, double* out, int64_t out_stride) {
+  Lanes<Real> sum[ROWS][COLUMNS] = {};
+  const int64_t whole = n - n % LANES<Real>;
+  for (int64_t s = 0; s < whole; s += LANES<Real>) {
+    Lanes<Real> left[ROWS];
+#pragma GCC unroll 4
+    for (int i = 0; i < ROWS; ++i) left[i] = lanes_at(a[i] + s);
+#pragma GCC unroll 4
+    for (int j = 0; j < COLUMNS; ++j) {
+      const Lanes<Real> right = lanes_at(b[j] + s);
+#pragma GCC unroll 4
+      for (int i = 0; i < ROWS; ++i) sum[i][j] += left[i] * right;
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < ROWS; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < COLUMNS; ++j) {
+      out[i * out_stride + j] += sum_of_lanes<Real>(sum[i][j]);
+    }
+  }
+  if (whole < n) add_columns(ROWS, COLUMNS, a, b, whole, n, out, out_stride);
+}
+
+template <int ROWS, class Real>
+void add_block_of_rows(int columns, TileRows<Real> a, TileRows<Real> b, int64_t n, double* out,
+                       int64_t out_stride) {
+  switch (columns) {
+    case 1: return add_block<ROWS, 1>(a, b, n, out, out_stride);
+    case 2: return add_block<ROWS, 2>(a, b, n, out, out_stride);
+    case 3: return add_block<ROWS, 3>(a, b, n, out, out_stride);
+    default: return add_block<ROWS, WIDTH>(a, b, n, out, out_stride);
+  }
+}
+
+// out (rows, columns) += a b^T over n numbers of each row. With `upper`, blocks that lie wholly
+// below the diagonal are left out.
+template <class Real>
+void add_inner_products(TileRows<Real> a, int64_t rows, TileRows<Real> b, int64_t columns,
+                        int64_t n, bool upper, double* out, int64_t out_stride) {
+  for (int64_t i = 0; i < rows; i += HEIGHT) {
+    const TileRows<Real> left = {a[i], a.stride};
+    for (int64_t j = upper ? i : 0; j < columns; j += WIDTH) {
+      const TileRows<Real> right = {b[j], b.stride};
+      const int width = static_cast<int>(columns - j < WIDTH ? columns - j : WIDTH);
+      double* to = out + i * out_stride + j;
+      switch (rows - i) {
+        case 1: add_block_of_rows<1>(width, left, right, n, to, out_stride); break;
+        case 2: add_block_of_rows<2>(width, left, right, n, to, out_stride); break;
+        case 3: add_block_of_rows<3>(width, left, right, n, to, out_stride); break;
+        default: add_block_of_rows<HEIGHT>(width, left, right, n, to, out_stride);
+      }
+    }
+  }
+}
+
+}  // namespace HESSX_LEVEL
+}  // namespace hessx
