@@ -20,6 +20,9 @@ def sample_arguments():
     a = torch.randn(1, 3, 3, requires_grad=True)
     e = torch.randn(3, 4, requires_grad=True)
     radius = torch.rand(3, dtype=torch.float64, requires_grad=True)
+    p = torch.rand(2, 4).softmax(1).requires_grad_()
+    step = (torch.rand(2, 4), *torch.rand(3, 2, 3, 4), *torch.rand(4, 2, 3))
+    outputs = (*torch.empty(2, 2, 3, 4), torch.empty(2, 3, 5, dtype=torch.float64))
     return {
         "uniform": [(torch.empty(3, 5), 7, 2, 1), (torch.empty(5, 3).T, 7, 2, 1)],
         "normal": [(torch.empty(3, 5), 7, 2, 1), (torch.empty(3, 5).double(), 7, 2, 1)],
@@ -28,6 +31,12 @@ def sample_arguments():
         "core_moments": [(u, u.detach() + 1), (u.double(), u.double())],
         "eigh": [(a,), (a.double(),), (a.detach().expand(4, 3, 3).mT,)],
         "trust_region": [(e, e.detach() + 1, torch.rand(3)), (e.double(), e.double(), radius)],
+        "softmax_product": [
+            (p, torch.rand(2, 3, 4)),
+            (p.double(), torch.rand(2, 4, 1).double().mT),
+        ],
+        "soft_threshold": [(e, torch.rand(3)), (a.detach()[0].T.double(), radius)],
+        "fista_step": [(*step, *outputs), (step[0].T.contiguous().T, *step[1:], *outputs)],
     }
 
 
