@@ -10,60 +10,12 @@ import torch
 import hessx
 from hessx.ops import fista_step, soft_threshold
 from hessx.ops.shrink.rules import COLUMN_BLOCK
+from tests.references.shrink import assert_step, problem, spread
 
 DTYPES = (torch.float32, torch.float64)
 # Around the vector widths (2, 4, 8, 16 numbers) and a block of columns.
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 65)
 LONG = (COLUMN_BLOCK - 1, COLUMN_BLOCK, COLUMN_BLOCK + 1, 2 * COLUMN_BLOCK + 19)
-
-
-def problem(batch, m, d, dtype=torch.float64):
-    """Arguments of fista_step that leave about half of the entries zero."""
-    gradient = torch.randn(batch, d, dtype=torch.float64)
-    product, point, previous = torch.randn(3, batch, m, d, dtype=torch.float64)
-    step = 0.1 + 0.2 * torch.rand(batch, m, dtype=torch.float64)
-    momentum, lambda1, lambda2 = torch.rand(3, batch, m, dtype=torch.float64)
-    numbers = (step, momentum, 3 * lambda1 + 1, lambda2)
-    return tuple(x.to(dtype) for x in (gradient, product, point, previous, *numbers))
-
-
-def assert_step(results, arguments):
-    """Compare with the formulas in float64.
-
-    The next point errs by six roundings (two products, three sums and a difference) of the terms
-    it is made of; what is compared with it starts from it as it was stored.
-    """
-    gradient, product, point, previous, *numbers = (x.double() for x in arguments)
-    step, momentum, lambda1, lambda2 = (x[..., None] for x in numbers)
-    next_point, extrapolated, sums = results
-    dtype = arguments[0].dtype
-    assert (next_point.dtype, extrapolated.dtype, sums.dtype) == (dtype, dtype, torch.float64)
-    eps = torch.finfo(dtype).eps
-    gradient = gradient[:, None]
-    moved = point + step * (gradient + product - 2 * lambda2 * point)
-    expected = moved.sign() * (moved.abs() - step * lambda1).clamp(min=0)
-    terms = gradient.abs() + product.abs() + 2 * lambda2 * point.abs() + lambda1
-    assert ((next_point - expected).abs() <= 3 * eps * (point.abs() + step * terms)).all()
-
-    z = next_point.double()
-    change = z - previous
-    error = 2 * eps * (z.abs() + momentum * change.abs())
-    assert ((extrapolated - (z + momentum * change)).abs() <= error).all()
-    assert_sums(sums, (gradient * z, z.abs(), z.square(), change.square(), z == 0), dtype)
-
-
-def assert_sums(sums, terms, dtype):
-    """Compare with sums in float64.
-
-    Lanes of four float32 numbers or more add at most 1024 terms each, whose errors cancel: a tenth
-    of the largest possible error is never reached.
-    """
-    assert sums.shape == (*terms[0].shape[:2], 5)
-    tolerance = 105 * torch.finfo(dtype).eps / 2
-    for found, term in zip(sums.unbind(2), terms, strict=True):
-        exact, bound = term.double().sum(2), term.double().abs().sum(2)
-        assert ((found - exact).abs() <= tolerance * bound).all()
-    assert torch.equal(sums[..., 4], terms[4].double().sum(2))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -168,12 +120,6 @@ def test_empty(cpu_backend, shape):
     assert next_point.shape == extrapolated.shape == shape
     assert sums.shape == (batch, m, 5)
     assert (sums == 0).all()
-
-
-def spread(x):
-    """The same numbers with gaps, the axes the other way round in memory."""
-    wide = torch.zeros([2 * size for size in reversed(x.shape)], dtype=x.dtype)
-    return wide.permute(*reversed(range(x.ndim)))[(slice(None, None, 2),) * x.ndim].copy_(x)
 
 
 def test_strided(cpu_backend):

@@ -12,13 +12,10 @@ import triton.language as tl
 
 from hessx.ops.shrink import rules
 
-# 4096 columns: sixteen numbers of each operand a thread.
-_WARPS = 8
-
 
 @triton.jit
 def _soft_threshold_of(x, threshold):
-    """x less its part within [-threshold, threshold]; NaN of either reaches the difference."""
+    """Take from x its part within [-threshold, threshold]; NaN of either reaches the difference."""
     below = tl.where(x < threshold, x, threshold)
     return x - tl.where(below > -threshold, below, -threshold)
 
@@ -106,6 +103,12 @@ def _add_blocks_kernel(partial, sums, blocks, size, BLOCK: tl.constexpr):
     tl.store(sums + i, value, mask=mask)
 
 
+def _tile(d: int) -> tuple[int, int]:
+    """Columns of a block, and warps: a thread has sixteen numbers of each operand."""
+    columns = min(rules.COLUMN_BLOCK, triton.next_power_of_2(d))
+    return columns, max(1, columns // 512)
+
+
 def _rows(x: torch.Tensor) -> torch.Tensor:
     """The rows of a tensor as a matrix with contiguous rows."""
     rows = x.reshape(-1, x.shape[-1])
@@ -119,7 +122,8 @@ def soft_threshold(x: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
         return out
     x = _rows(x)
     rows, d = x.shape
-    grid = (rows * triton.cdiv(d, rules.COLUMN_BLOCK),)
+    block, warps = _tile(d)
+    grid = (rows * triton.cdiv(d, block),)
     with torch.cuda.device_of(x):
         _soft_threshold_kernel[grid](
             x,
@@ -127,8 +131,8 @@ def soft_threshold(x: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
             out,
             d,
             x.stride(0),
-            BLOCK=rules.COLUMN_BLOCK,
-            num_warps=_WARPS,
+            BLOCK=block,
+            num_warps=warps,
         )
     return out
 
@@ -155,7 +159,8 @@ def fista_step(
     vectors = [_rows(x) for x in arguments[:4]]
     numbers = [x.contiguous() for x in arguments[4:]]
     batch, m, d = product.shape
-    blocks = triton.cdiv(d, rules.COLUMN_BLOCK)
+    block, warps = _tile(d)
+    blocks = triton.cdiv(d, block)
     partial = sums.new_empty((blocks, *sums.shape))
     with torch.cuda.device_of(product):
         _fista_step_kernel[(batch * m * blocks,)](
@@ -168,8 +173,8 @@ def fista_step(
             batch * m,
             d,
             *(x.stride(0) for x in vectors),
-            BLOCK=rules.COLUMN_BLOCK,
-            num_warps=_WARPS,
+            BLOCK=block,
+            num_warps=warps,
         )
         _add_blocks_kernel[(triton.cdiv(sums.numel(), 128),)](
             partial, sums, blocks, sums.numel(), BLOCK=128, num_warps=4

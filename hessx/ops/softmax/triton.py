@@ -20,7 +20,7 @@ def _softmax_product_kernel(
     stride_vectors,
     BLOCK: tl.constexpr,
 ):
-    """w = p * (v - <p, v>) of one row, v = u - u_k with the likeliest class k as the origin.
+    """Compute p * (v - <p, v>) of one row; v = u - u_k, the likeliest class k being the origin.
 
     Everything is float64 until the result is rounded; what the passes read again is in cache.
     """
@@ -62,16 +62,22 @@ def _tile(classes: int) -> tuple[int, int]:
     return columns, max(1, columns // 128)
 
 
+def _rows(x: torch.Tensor) -> torch.Tensor:
+    """The rows of a tensor as a matrix with contiguous rows."""
+    rows = x.reshape(-1, x.shape[-1])
+    return rows if rows.stride(1) == 1 else rows.contiguous()
+
+
 def softmax_product(probabilities: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
     """(diag p - p p^T) u; see `hessx.ops.softmax_product`."""
     out = softmax_product_fake(probabilities, vectors)
     if out.numel() == 0:
         return out
     _, m, classes = vectors.shape
-    p, u = probabilities.contiguous(), vectors.contiguous().view(-1, classes)
+    p, u = _rows(probabilities), _rows(vectors)
     block, warps = _tile(classes)
     with torch.cuda.device_of(vectors):
-        _softmax_product_kernel[(len(u),)](
+        _softmax_product_kernel[(u.shape[0],)](
             p, u, out, m, classes, p.stride(0), u.stride(0), BLOCK=block, num_warps=warps
         )
     return out
