@@ -42,7 +42,7 @@ FAST = {
         *("normal-key2-3x257-float32", "normal-key4-33x130-float64", "normal-bfloat16"),
     ),
     "moments": ("cross-float32-weighted", "cross-bfloat16", "core-float64", "normal-float32"),
-    "softmax": ("17-float32", "likeliest-1299-float64", "strided"),
+    "softmax": ("17-float32", "likeliest-1024-float64", "strided"),
     "shrink": ("threshold-3x5-float32", "step-2x3x5-float32", "step-2x3x5-float64", "strided"),
     "eigh": (
         *("eigh-1-float64", "eigh-2-float32", "eigh-8-float32", "eigh-8-float64", "eigh-empty"),

@@ -72,6 +72,8 @@ def _fista_step_kernel(
     hy = tl.load(product + row * stride_product + columns, mask=mask, other=0.0)
     y = tl.load(point + row * stride_point + columns, mask=mask, other=0.0)
     x = tl.load(previous + row * stride_previous + columns, mask=mask, other=0.0)
+    # The results may replace point and previous, which another thread may have yet to read.
+    tl.debug_barrier()
     ascent = g + hy - 2 * tl.load(lambda2 + row) * y
     z = _soft_threshold_of(y + size * ascent, size * tl.load(lambda1 + row))
     change = z - x
@@ -82,12 +84,12 @@ def _fista_step_kernel(
     z = tl.where(mask, z, 0.0)
     change = tl.where(mask, change, 0.0)
     zeros = tl.where(mask & (z == 0), 1.0, 0.0)
-    sums = partial + (block * rows + row) * 5
-    tl.store(sums, tl.sum(g * z, axis=0).to(tl.float64))
-    tl.store(sums + 1, tl.sum(tl.abs(z), axis=0).to(tl.float64))
-    tl.store(sums + 2, tl.sum(z * z, axis=0).to(tl.float64))
-    tl.store(sums + 3, tl.sum(change * change, axis=0).to(tl.float64))
-    tl.store(sums + 4, tl.sum(zeros, axis=0).to(tl.float64))
+    at = (block * rows + row) * 5
+    tl.store(partial + at, tl.sum(g * z, axis=0).to(tl.float64))
+    tl.store(partial + (at + 1), tl.sum(tl.abs(z), axis=0).to(tl.float64))
+    tl.store(partial + (at + 2), tl.sum(z * z, axis=0).to(tl.float64))
+    tl.store(partial + (at + 3), tl.sum(change * change, axis=0).to(tl.float64))
+    tl.store(partial + (at + 4), tl.sum(zeros, axis=0).to(tl.float64))
 
 
 @triton.jit(do_not_specialize=["blocks", "size"])
@@ -104,9 +106,9 @@ def _add_blocks_kernel(partial, sums, blocks, size, BLOCK: tl.constexpr):
 
 
 def _tile(d: int) -> tuple[int, int]:
-    """Columns of a block, and warps: a thread has sixteen numbers of each operand."""
+    """Columns of a block, and warps: a thread has eight numbers of each operand."""
     columns = min(rules.COLUMN_BLOCK, triton.next_power_of_2(d))
-    return columns, max(1, columns // 512)
+    return columns, max(1, columns // 256)
 
 
 def _rows(x: torch.Tensor) -> torch.Tensor:

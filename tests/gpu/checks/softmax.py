@@ -12,7 +12,7 @@ from tests.references.shrink import spread
 from tests.references.softmax import arguments, assert_close
 
 # Around powers of two, the least tile (16) and the largest (1024).
-CLASSES = (1, 3, 16, 17, 130, 1024, 1025, 2050)
+CLASSES = (1, 3, 16, 17, 130, 300, 1024, 1025, 2050)
 
 
 def check(p: torch.Tensor, u: torch.Tensor) -> None:
@@ -25,26 +25,28 @@ def _sizes(classes: int, dtype: torch.dtype) -> None:
 
 def _likeliest(at: int, dtype: torch.dtype) -> None:
     """1 - p has no digit left in the type, but the product depends on the other classes alone."""
-    p = torch.rand(1, 1300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    p = torch.rand(1, 1025, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     p *= 1e-20
     p[0, at] = 1
-    p, u = p.to(dtype), arguments(1, 2, 1300, dtype)[1]
+    p, u = p.to(dtype), arguments(1, 2, 1025, dtype)[1]
     v = u.double() - u.double()[..., at : at + 1]
     expected = p.double()[:, None] * v
     expected[..., at] -= expected.sum(2)
     w = kernels.softmax_product(p, u)
-    # The terms of a sum of 1300 cancel.
+    # The terms of a sum over the classes cancel.
     eps = torch.finfo(dtype).eps
     atol = 4 * eps * expected.abs().sum().item()
     torch.testing.assert_close(w.double(), expected, rtol=4 * eps, atol=atol)
 
 
 def _equally_likely() -> None:
-    """The first of the likeliest classes is the origin; any would do where p adds up to 1."""
-    p, u = torch.full((1, 4), 2.0**-12), torch.tensor([[[5.0, 1.0, 2.0, 3.0]]])
-    # p adds up to 2^-10: the mean of u - 5 is weighted by that.
-    expected = 2.0**-12 * (u - 5 - 2.0**-12 * (u - 5).sum())
-    torch.testing.assert_close(kernels.softmax_product(p, u), expected, rtol=1e-6, atol=0)
+    """The first of the likeliest classes is the origin, also where others are in another tile."""
+    p, u = torch.full((1, 1025), 2.0**-12), arguments(1, 1, 1025, torch.float32)[1]
+    # p does not add up to 1: the origin makes a difference.
+    v = u.double() - u[..., 0].double()
+    expected = 2.0**-12 * (v - 2.0**-12 * v.sum())
+    w = kernels.softmax_product(p, u).double()
+    torch.testing.assert_close(w, expected, rtol=1e-6, atol=1e-12)
 
 
 def _strided() -> None:
@@ -82,7 +84,7 @@ def _cases() -> Cases:
         name = str(dtype).removeprefix("torch.")
         for classes in CLASSES:
             cases[f"{classes}-{name}"] = partial(_sizes, classes, dtype)
-        for at in (0, 700, 1299):
+        for at in (0, 700, 1024):
             cases[f"likeliest-{at}-{name}"] = partial(_likeliest, at, dtype)
     cases["equally-likely"] = _equally_likely
     cases["strided"] = _strided
