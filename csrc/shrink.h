@@ -10,7 +10,7 @@
 
 namespace hessx {
 
-constexpr int64_t COLUMN_BLOCK = 2048;
+constexpr int64_t COLUMN_BLOCK = 4096;
 
 // out_ij = S(x_ij, threshold_i); x and out (rows, d) contiguous.
 template <class Real>

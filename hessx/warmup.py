@@ -28,8 +28,8 @@ def warmup(
 
     Args:
         shapes: Sizes to come, each (examples of a batch, samples, features), all >= 1.
-        dtype: float32, float64, bfloat16 or float16; the small eigenproblems and trust-region
-            problems of the half types are float32.
+        dtype: float32, float64, bfloat16 or float16; where an op does not take the half types
+            (eigenproblems, trust-region problems, softmax products, thresholds) it is float32.
         device: Device of the inputs to come; torch's default when not given.
 
     Raises:
@@ -79,6 +79,12 @@ def _run_ops(
     solved = torch.float64 if dtype == torch.float64 else torch.float32
     ones = torch.ones(batch, features, dtype=solved, device=device)
     ops.trust_region(ones, ones, 1.0)
+    # Classes of a prediction and numbers of an input are counted by the features.
+    vectors = torch.ones(batch, 1, features, dtype=solved, device=device)
+    numbers = vectors[..., 0]
+    ops.softmax_product(ones, vectors)
+    ops.soft_threshold(ones, ones[:, 0])
+    ops.fista_step(ones, *[vectors] * 3, *[numbers] * 4)
     # The kernel, and the library that solves what is larger.
     for k in {min(features, MAX_K), min(features, MAX_K + 1)}:
         ops.eigh(torch.diag_embed(ones[:, :k]))

@@ -117,8 +117,8 @@ OPS = (
     Op(
         "shrink",
         "fista_step(Tensor gradient, Tensor product, Tensor point, Tensor previous, Tensor step,"
-        " Tensor momentum, Tensor lambda1, Tensor lambda2)"
-        " -> (Tensor next, Tensor extrapolated, Tensor sums)",
+        " Tensor momentum, Tensor lambda1, Tensor lambda2, Tensor(a!) next,"
+        " Tensor(b!) extrapolated, Tensor(c!) sums) -> ()",
         shrink.fista_step_fake,
     ),
     Op(

@@ -15,6 +15,8 @@ import torch
 from hessx.ops.eigh import cuda as eigh
 from hessx.ops.moments import triton as moments
 from hessx.ops.noise import triton as noise
+from hessx.ops.shrink import triton as shrink
+from hessx.ops.softmax import triton as softmax
 from hessx.ops.trust_region import cuda as trust_region
 from tests.gpu.compiled.roofline import Work
 
@@ -163,6 +165,41 @@ def _trust_region(k: int, dtype: torch.dtype, *, batch: int = 16384) -> Launch:
     )
 
 
+def _softmax_product(classes: int, dtype: torch.dtype, *, batch: int = 256) -> Launch:
+    m = 16
+    probabilities = torch.empty(batch, classes, dtype=dtype)
+    vectors = torch.empty(batch, m, classes, dtype=dtype)
+    # A difference, and a multiply-add of the mean; two differences and a product of the result.
+    return Launch(
+        run=lambda: softmax.softmax_product(probabilities, vectors),
+        work=Work(_bytes(probabilities, vectors, vectors), {"float64": 6 * vectors.numel()}),
+        contiguous=classes % 16 == 0,
+    )
+
+
+def _soft_threshold(d: int, dtype: torch.dtype, *, rows: int = 256) -> Launch:
+    x, threshold = torch.empty(rows, d, dtype=dtype), torch.empty(rows, dtype=dtype)
+    return Launch(
+        run=lambda: shrink.soft_threshold(x, threshold),
+        work=Work(_bytes(x, threshold, x), {_working(dtype): 3 * x.numel()}),
+        contiguous=d % 16 == 0,
+    )
+
+
+def _fista(d: int, dtype: torch.dtype, *, batch: int = 8, m: int = 1) -> Launch:
+    gradient, vector = torch.empty(batch, d, dtype=dtype), torch.empty(batch, m, d, dtype=dtype)
+    number, sums = torch.empty(batch, m, dtype=dtype), torch.empty(batch, m, 5, dtype=FLOAT64)
+    # 5 of the ascent and the step, 3 of the threshold, 3 of the extrapolation, 8 of the sums.
+    return Launch(
+        run=lambda: shrink.fista_step(gradient, *3 * [vector], *4 * [number], *2 * [vector], sums),
+        work=Work(
+            _bytes(gradient, *5 * [vector], *4 * [number], sums),
+            {_working(dtype): 19 * vector.numel()},
+        ),
+        contiguous=d % 16 == 0,
+    )
+
+
 # Every kernel, tile, type and layout; `EVERYDAY` are those that each run of the tests compiles.
 TRITON = {
     "uniform-float32": _noise("uniform", FLOAT32),
@@ -200,6 +237,19 @@ TRITON = {
     "core-256-float32": _core(256, FLOAT32, batch=8),
     "core-256-float64": _core(256, FLOAT64, batch=8),
     "core-256-bfloat16": _core(256, BFLOAT16, batch=8),
+    "softmax-10-float32": _softmax_product(10, FLOAT32),
+    "softmax-1000-float32": _softmax_product(1000, FLOAT32),
+    "softmax-1024-float32": _softmax_product(1024, FLOAT32),
+    "softmax-1024-float64": _softmax_product(1024, FLOAT64),
+    "threshold-784-float32": _soft_threshold(784, FLOAT32),
+    "threshold-150528-float32": _soft_threshold(150528, FLOAT32, rows=8),
+    "threshold-150528-float64": _soft_threshold(150528, FLOAT64, rows=8),
+    "threshold-785-float32": _soft_threshold(785, FLOAT32),
+    "fista-784-float32": _fista(784, FLOAT32, batch=256),
+    "fista-785-float32": _fista(785, FLOAT32, batch=256),
+    "fista-150528-float32": _fista(150528, FLOAT32),
+    "fista-150528-float32-8": _fista(150528, FLOAT32, m=8),
+    "fista-150528-float64": _fista(150528, FLOAT64),
 }
 CUDA = {
     **{
@@ -221,5 +271,7 @@ EVERYDAY = {
     "cross-784-bfloat16",
     "drawn-784-float32",
     "core-49-float32",
+    "softmax-1000-float32",
+    "fista-150528-float32",
     *CUDA,
 }

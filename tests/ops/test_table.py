@@ -23,6 +23,9 @@ def sample_arguments():
     basis, gradient = torch.randn(2, 3, 20), torch.randn(2, 20)
     z, lambda1 = torch.randn(2, 4, 3), torch.rand(2, 4)
     shared = basis[:1].expand(2, -1, -1)
+    p = torch.rand(2, 4).softmax(1).requires_grad_()
+    step = (torch.rand(2, 4), *torch.rand(3, 2, 3, 4), *torch.rand(4, 2, 3))
+    outputs = (*torch.empty(2, 2, 3, 4), torch.empty(2, 3, 5, dtype=torch.float64))
     return {
         "uniform": [(torch.empty(3, 5), 7, 2, 1), (torch.empty(5, 3).T, 7, 2, 1)],
         "normal": [(torch.empty(3, 5), 7, 2, 1), (torch.empty(3, 5).double(), 7, 2, 1)],
@@ -43,6 +46,12 @@ def sample_arguments():
         ],
         "gram": [(u,), (a.double(),), (u.detach().mT,)],
         "trust_region": [(e, e.detach() + 1, torch.rand(3)), (e.double(), e.double(), radius)],
+        "softmax_product": [
+            (p, torch.rand(2, 3, 4)),
+            (p.double(), torch.rand(2, 4, 1).double().mT),
+        ],
+        "soft_threshold": [(e, torch.rand(3)), (a.detach()[0].T.double(), radius)],
+        "fista_step": [(*step, *outputs), (step[0].T.contiguous().T, *step[1:], *outputs)],
     }
 
 

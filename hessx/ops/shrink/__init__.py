@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hessx.ops.shrink.rules import check_fista_step, check_soft_threshold
+from hessx.ops.shrink.rules import FISTA_SUMS, check_fista_step, check_soft_threshold
 
 
 def soft_threshold(x: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
@@ -45,6 +45,8 @@ def fista_step(
     momentum: torch.Tensor,
     lambda1: torch.Tensor,
     lambda2: torch.Tensor,
+    *,
+    out: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Step towards the maximum of ``g^T x + x^T H x / 2 - lambda1 |x|_1 - lambda2 |x|_2^2``.
 
@@ -55,7 +57,7 @@ def fista_step(
         extrapolated = next + momentum (next - previous)
 
     The sums are those of ``next`` as it is stored, added up in the dtype of the arguments within
-    2048 columns and beyond in float64, in an order that does not depend on the number of threads
+    4096 columns and beyond in float64, in an order that does not depend on the number of threads
     or the batch: results are equal to the bit. NaN reaches its row, and no other. No gradient.
 
     Args:
@@ -67,6 +69,9 @@ def fista_step(
         momentum: Momentum (B, M); 0 makes ``extrapolated`` equal to ``next``.
         lambda1: Weights of the l1 term (B, M), >= 0.
         lambda2: Weights of the squared l2 term (B, M).
+        out: Contiguous tensors for next and extrapolated, to use again over many steps: new ones
+            of some megabytes cost more than the step itself, in page faults. They may be
+            ``previous`` and ``point`` themselves, but not overlap the arguments otherwise.
 
     Returns:
         next (B, M, d) and extrapolated (B, M, d), of the dtype of the arguments, and sums
@@ -89,7 +94,12 @@ def fista_step(
         >>> x.tolist(), sums.tolist()
         ([[[2.0, 0.0]]], [[[6.0, 2.0, 4.0, 4.0, 1.0]]])
     """
-    arguments = (gradient, product, point, previous, step, momentum, lambda1, lambda2)
-    check_fista_step(*arguments)
-    next_point, extrapolated, sums = torch.ops.hessx.fista_step.default(*arguments)
-    return next_point, extrapolated, sums
+    inputs = (gradient, product, point, previous, step, momentum, lambda1, lambda2)
+    if out is None:
+        check_fista_step(*inputs)
+        out = product.new_empty(product.shape), product.new_empty(product.shape)
+    else:
+        check_fista_step(*inputs, **dict(zip(("out[0]", "out[1]"), out, strict=True)))
+    sums = product.new_empty((*product.shape[:2], FISTA_SUMS), dtype=torch.float64)
+    torch.ops.hessx.fista_step.default(*inputs, *out, sums)
+    return *out, sums

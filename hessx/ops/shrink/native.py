@@ -35,18 +35,20 @@ def fista_step(
     momentum: torch.Tensor,
     lambda1: torch.Tensor,
     lambda2: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One step of FISTA and its sums; see `hessx.ops.fista_step`."""
+    next: torch.Tensor,
+    extrapolated: torch.Tensor,
+    sums: torch.Tensor,
+) -> None:
+    """One step of FISTA and its sums, in place of the last three; see `hessx.ops.fista_step`."""
     arguments = (gradient, product, point, previous, step, momentum, lambda1, lambda2)
-    tensors = [x.contiguous() for x in arguments]
-    results = fista_step_fake(*tensors)
+    fista_step_fake(*arguments, next, extrapolated, sums)
+    inputs = [x.contiguous() for x in arguments]
     kernels = backends.native()
     double = point.dtype == torch.float64
     run = kernels.fista_step_double if double else kernels.fista_step_float
     run(
-        *(x.data_ptr() for x in (*tensors, *results)),
+        *(x.data_ptr() for x in (*inputs, next, extrapolated, sums)),
         *point.shape,
         torch.get_num_threads(),
         backends.cpu_level(),
     )
-    return results

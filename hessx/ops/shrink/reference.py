@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from hessx.ops.shrink.rules import check_fista_step, check_soft_threshold
+from hessx.ops.shrink.rules import fista_step_fake, soft_threshold_fake
 
 
 def soft_threshold(x: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
     """Shrink towards zero; see `hessx.ops.soft_threshold`."""
-    check_soft_threshold(x, threshold)
-    return _soft_threshold(x.double(), threshold.double()[:, None]).to(x.dtype)
+    out = soft_threshold_fake(x, threshold)
+    return out.copy_(_soft_threshold(x.double(), threshold.double()[:, None]))
 
 
 def fista_step(
@@ -22,20 +22,22 @@ def fista_step(
     momentum: torch.Tensor,
     lambda1: torch.Tensor,
     lambda2: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One step of FISTA and its sums; see `hessx.ops.fista_step`."""
-    check_fista_step(gradient, product, point, previous, step, momentum, lambda1, lambda2)
+    next: torch.Tensor,
+    extrapolated: torch.Tensor,
+    sums: torch.Tensor,
+) -> None:
+    """One step of FISTA and its sums, in place of the last three; see `hessx.ops.fista_step`."""
+    inputs = (gradient, product, point, previous, step, momentum, lambda1, lambda2)
+    fista_step_fake(*inputs, next, extrapolated, sums)
     g, hy, y, x = gradient.double()[:, None], product.double(), point.double(), previous.double()
     t, beta, l1, l2 = (z.double()[..., None] for z in (step, momentum, lambda1, lambda2))
-    next_point = _soft_threshold(y + t * (g + hy - 2 * l2 * y), t * l1).to(point.dtype)
-    z = next_point.double()
+    z = _soft_threshold(y + t * (g + hy - 2 * l2 * y), t * l1).to(point.dtype).double()
     change = z - x
-    sums = (g * z, z.abs(), z.square(), change.square(), (z == 0).double())
-    return (
-        next_point,
-        (z + beta * change).to(point.dtype),
-        torch.stack([term.sum(2) for term in sums], dim=2),
-    )
+    terms = (g * z, z.abs(), z.square(), change.square(), (z == 0).double())
+    sums.copy_(torch.stack([term.sum(2) for term in terms], dim=2))
+    # Last: they may be the arguments themselves.
+    next.copy_(z)
+    extrapolated.copy_(z + beta * change)
 
 
 def _soft_threshold(x: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:

@@ -9,8 +9,8 @@ import torch
 DTYPES = (torch.float32, torch.float64)
 
 # Columns that are added up in the working precision before the float64 sum takes over: no lane
-# of a vector register adds more than 512 numbers, and the order of all additions is fixed.
-COLUMN_BLOCK = 2048
+# of a vector register adds more than 1024 numbers, and the order of all additions is fixed.
+COLUMN_BLOCK = 4096
 
 # gradient . next, |next|_1, |next|_2^2, |next - previous|_2^2, number of zeros of next
 FISTA_SUMS = 5
@@ -59,11 +59,12 @@ def check_fista_step(
     momentum: torch.Tensor,
     lambda1: torch.Tensor,
     lambda2: torch.Tensor,
+    **outputs: torch.Tensor,
 ) -> None:
-    """Check the arguments of fista_step."""
+    """Check the arguments of fista_step, and the tensors that are filled in place."""
     vectors = {"product": product, "point": point, "previous": previous}
     numbers = {"step": step, "momentum": momentum, "lambda1": lambda1, "lambda2": lambda2}
-    _check_alike({"gradient": gradient} | vectors | numbers)
+    _check_alike({"gradient": gradient} | vectors | numbers | outputs)
     if gradient.ndim != 2:
         raise ValueError(f"gradient must have shape (B, d), got {tuple(gradient.shape)}")
     batch, d = gradient.shape
@@ -72,7 +73,7 @@ def check_fista_step(
             f"product must have shape (B, M, d) with B = {batch} and d = {d}, "
             f"got {tuple(product.shape)}"
         )
-    for name, x in vectors.items():
+    for name, x in (vectors | outputs).items():
         if x.shape != product.shape:
             raise ValueError(
                 f"{name} must have the shape of product, {tuple(product.shape)}, "
@@ -83,6 +84,9 @@ def check_fista_step(
             raise ValueError(
                 f"{name} must have shape (B, M), {tuple(product.shape[:2])}, got {tuple(x.shape)}"
             )
+    for name, x in outputs.items():
+        if not x.is_contiguous():
+            raise ValueError(f"{name} must be contiguous, got strides {x.stride()}")
 
 
 def fista_step_fake(
@@ -94,12 +98,23 @@ def fista_step_fake(
     momentum: torch.Tensor,
     lambda1: torch.Tensor,
     lambda2: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Give empty outputs of fista_step."""
-    check_fista_step(gradient, product, point, previous, step, momentum, lambda1, lambda2)
-    next_point, extrapolated = point.new_empty(point.shape), point.new_empty(point.shape)
-    sums = point.new_empty((*point.shape[:2], FISTA_SUMS), dtype=torch.float64)
-    return next_point, extrapolated, sums
+    next: torch.Tensor,
+    extrapolated: torch.Tensor,
+    sums: torch.Tensor,
+) -> None:
+    """Check the arguments and the tensors that are filled in place."""
+    inputs = (gradient, product, point, previous, step, momentum, lambda1, lambda2)
+    check_fista_step(*inputs, next=next, extrapolated=extrapolated)
+    expected = (*product.shape[:2], FISTA_SUMS)
+    if sums.shape != expected or sums.dtype != torch.float64 or not sums.is_contiguous():
+        raise ValueError(
+            f"sums must be contiguous, float64, of shape {tuple(expected)}, "
+            f"got {sums.dtype} of shape {tuple(sums.shape)}, strides {sums.stride()}"
+        )
+    if sums.device != product.device:
+        raise ValueError(
+            f"sums must be on the device of product, {product.device}, got {sums.device}"
+        )
 
 
 def _check_alike(tensors: dict[str, torch.Tensor]) -> None:

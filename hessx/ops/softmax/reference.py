@@ -9,10 +9,10 @@ from hessx.ops.softmax.rules import softmax_product_fake
 
 def softmax_product(probabilities: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
     """(diag p - p p^T) u; see `hessx.ops.softmax_product`."""
-    empty = softmax_product_fake(probabilities, vectors)
-    if empty.numel() == 0:
-        return empty
+    out = softmax_product_fake(probabilities, vectors)
+    if out.numel() == 0:
+        return out
     p, u = probabilities.double()[:, None], vectors.double()
     origin = p.argmax(2, keepdim=True).expand(-1, u.shape[1], 1)
     v = u - u.gather(2, origin)
-    return (p * (v - (p * v).sum(2, keepdim=True))).to(vectors.dtype)
+    return out.copy_(p * (v - (p * v).sum(2, keepdim=True)))

@@ -73,6 +73,27 @@ def _convex_problems(dtype: torch.dtype) -> tuple[Tensor, ...]:
     return e.abs() + 1, g, numbers(BATCH, dtype=dtype, seed=2).abs() + 0.1
 
 
+def _classes(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    p = numbers(BATCH, N, dtype=torch.float64).softmax(1).to(dtype)
+    return p, numbers(BATCH, L, N, dtype=dtype, seed=1)
+
+
+def _rows(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    return numbers(L, N, dtype=dtype), numbers(L, dtype=dtype, seed=1).abs()
+
+
+def _fista(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    vectors = [numbers(BATCH, 3, N, dtype=dtype, seed=seed) for seed in range(3)]
+    rates = [numbers(BATCH, 3, dtype=dtype, seed=seed).abs() / 8 for seed in range(3, 7)]
+    return numbers(BATCH, N, dtype=dtype, seed=7), *vectors, *rates
+
+
+def _step_without_zeros(*arguments: Tensor) -> tuple[Tensor, ...]:
+    next_point, extrapolated, sums = hessx.ops.fista_step(*arguments)
+    # Rounding may decide whether a number is zero.
+    return next_point, extrapolated, sums[..., :4].clone()
+
+
 # A product, and a sum of N of them.
 _SUM = N + 4
 CALLS = {
@@ -95,6 +116,9 @@ CALLS = {
     ),
     "eigh": Call(_symmetric, _eigenvalues_and_projection, REALS, 256),
     "trust_region": Call(_convex_problems, hessx.ops.trust_region, REALS, 64),
+    "softmax_product": Call(_classes, lambda p, u: (hessx.ops.softmax_product(p, u),), REALS, 4),
+    "soft_threshold": Call(_rows, lambda x, t: (hessx.ops.soft_threshold(x, t),), REALS, 1),
+    "fista_step": Call(_fista, _step_without_zeros, REALS, _SUM),
 }
 CASES = [(name, dtype) for name, call in CALLS.items() for dtype in call.dtypes]
 

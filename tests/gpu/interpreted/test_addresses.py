@@ -7,7 +7,11 @@ import torch
 
 from hessx.ops.moments import triton as moments
 from hessx.ops.noise import triton as noise
+from hessx.ops.shrink import triton as shrink
+from hessx.ops.softmax import triton as softmax
+from tests.gpu.checks.shrink import step
 from tests.gpu.interpreter import OutOfBoundsError
+from tests.references.shrink import problem
 
 _STRIDE = 2**31 + 24
 
@@ -52,3 +56,31 @@ def test_moments_inputs(axis):
         lambda: moments.core_moments(x.clone(), _Strided.of(x, axis)),
     ):
         assert _first_stray(x, launch) == _STRIDE
+
+
+@pytest.mark.parametrize("argument", range(4))
+def test_rows_of_a_step(monkeypatch, argument):
+    arguments = problem(2, 1, 5)
+    rows_of = shrink._rows
+    x = arguments[argument]
+
+    def far(tensor):
+        return _Strided.of(rows_of(tensor), 0) if tensor is x else rows_of(tensor)
+
+    monkeypatch.setattr(shrink, "_rows", far)
+    assert _first_stray(x, lambda: step(*arguments)) == _STRIDE
+
+
+def test_rows_of_a_threshold(monkeypatch):
+    x = torch.ones(2, 5)
+    monkeypatch.setattr(shrink, "_rows", lambda tensor: _Strided.of(tensor, 0))
+    assert _first_stray(x, lambda: shrink.soft_threshold(x, torch.ones(2))) == _STRIDE
+
+
+def test_rows_of_a_softmax_product(monkeypatch):
+    p, u = torch.ones(2, 5), torch.ones(2, 1, 5)
+    for far in (p, u):
+        monkeypatch.setattr(
+            softmax, "_rows", lambda x, far=far: _Strided.of(x.view(2, 5), 0) if x is far else x
+        )
+        assert _first_stray(far, lambda: softmax.softmax_product(p, u)) == _STRIDE
