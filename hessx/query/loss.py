@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hessx.query.linearization import Linearization
-from hessx.query.model import DETACHED, Model, check_finite, count_saved
+from hessx.query.model import Model, check_finite, count_saved
 from hessx.query.route import Route
 from hessx.query.softmax import cross_entropy
 from hessx.query.target import target_index
@@ -59,8 +59,6 @@ class LossQuery:
         with count_saved() as saved, self._model.explained():
             out, derivative = self._route.record(x, first)
         _check_shape(out)
-        if not out.requires_grad:
-            raise ValueError(DETACHED)
         check_finite(out.detach(), first)
         self._route.verify(x, out, derivative)
         self.examples_per_batch = self._model.examples_per_batch(saved.bytes)
@@ -76,6 +74,7 @@ class LossQuery:
         )
         self.probabilities = logits.double().softmax(1)
         self.loss = cross_entropy(logits, self.target)
+        self._route.warn()
 
     @property
     def method(self) -> str:
@@ -114,18 +113,24 @@ class LossQuery:
             parts.append(cross_entropy(logits, self._target_of(owner)))
         return torch.cat(parts)
 
-    def linearize(self, x: Tensor, rows: Tensor) -> Linearization:
+    def linearize(self, x: Tensor, rows: Tensor, *, products: bool = True) -> Linearization:
         """Return the model's linearization at ``x (N, *shape)``.
 
         Args:
             x: Any number of examples, at most ``examples_per_batch`` to stay within memory.
             rows: ``(N,)``: whose target and additional arguments each one takes.
+            products: Prepare for JVPs and products. False saves some of the time where only
+                gradients and VJPs are asked for.
 
         Raises:
             ValueError: If a logit is not finite or the gradient does not reach ``x``.
         """
         at_once = max(1, self.examples_per_batch // len(x))
-        return Linearization(self._model, self._route, x, rows, self._target_of(rows), at_once)
+        found = Linearization(
+            self._model, self._route, x, rows, self._target_of(rows), at_once, products
+        )
+        self._route.warn()
+        return found
 
     def _target_of(self, rows: Tensor) -> Tensor:
         return self.target[rows.to(self.target.device)]
