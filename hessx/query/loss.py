@@ -12,6 +12,7 @@ from hessx.query.linearization import Linearization
 from hessx.query.model import Model, check_finite, count_saved
 from hessx.query.route import Route
 from hessx.query.softmax import cross_entropy
+from hessx.query.tape import Tape
 from hessx.query.target import target_index
 from hessx.run import Run
 
@@ -56,11 +57,15 @@ class LossQuery:
         first = torch.zeros(1, dtype=torch.long, device=inputs.device)
         x = inputs[:1].detach().clone().requires_grad_()
         self._route = Route(self._model, exact, _is_full_precision(inputs, run))
-        with count_saved() as saved, self._model.explained():
-            out, derivative = self._route.record(x, first)
-        _check_shape(out)
-        check_finite(out.detach(), first)
-        self._route.verify(x, out, derivative)
+        with count_saved() as saved:
+            with self._model.explained():
+                out, derivative = self._route.record(x, first)
+            _check_shape(out)
+            check_finite(out.detach(), first)
+            self._route.verify(x, out, derivative)
+            if isinstance(derivative, Tape):
+                for gate in derivative.gates:
+                    saved.add(gate)
         self.examples_per_batch = self._model.examples_per_batch(saved.bytes)
         batches = self._model.batches_after_first(self.examples_per_batch)
         logits = torch.cat([out.detach(), *(self._model(x, rows) for x, rows in batches)])

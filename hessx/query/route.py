@@ -64,7 +64,8 @@ class Route:
     def verify(self, x: Tensor, out: Tensor, derivative: Derivative) -> None:
         """Compare a tape with the graph of the same pass, and leave it if they disagree.
 
-        For a random u and t = J^T u/|J^T u| + noise, <u, J t> = <J^T u, t>.
+        For a random u and t = J^T u/|J^T u| + noise, <u, J t> = <J^T u, t>. The pass back keeps
+        a graph where products will.
 
         Raises:
             ValueError: If the gradient of ``out`` does not reach ``x``.
@@ -77,7 +78,14 @@ class Route:
         pulled = None
         if out.requires_grad:
             with self._model.clock():
-                (pulled,) = torch.autograd.grad(out, x, u, retain_graph=True, allow_unused=True)
+                (pulled,) = torch.autograd.grad(
+                    out,
+                    x,
+                    u,
+                    retain_graph=True,
+                    create_graph=self.name == "double-backward",
+                    allow_unused=True,
+                )
         if pulled is None:
             raise ValueError(DETACHED)
         if not isinstance(derivative, Tape):

@@ -265,6 +265,8 @@ def _join(call: Call) -> Linear:
 
 @_rule("where")
 def _choose(call: Call) -> Linear:
+    if len(call.args) != 3:
+        raise NotPiecewiseLinearError(call.name)
     condition, a, b = call.args
     shape, dtype = _result(a, b)
     sources = call.sources(a, b)
@@ -363,7 +365,7 @@ def _leaky_relu(call: Call) -> Linear:
     slope = call.get(1, "negative_slope", 0.01)
     if slope < 0:
         x = call.args[0]
-        return _by_slope(call, torch.where(x > 0, 1.0, slope))
+        return _by_slope(call, torch.where(x > 0, x.new_ones(()), slope))
     return _gate(call, lambda t, out: aten.leaky_relu_backward(t, out, slope, True))
 
 

@@ -12,9 +12,9 @@ def scaled(vectors: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     Multiplying by the scales ``(..., 1)``, float64, gives the rows back: a power of two loses no
     digit. Rows of zeros keep scale 1.
     """
-    largest = vectors.abs().amax(-1, keepdim=True).double()
+    largest = vectors.abs().amax(-1, keepdim=True)
     exponent = torch.frexp(largest).exponent - (largest > 0).int()
     # In two steps: 2^-exponent of a denormal number overflows.
     half = exponent // 2
-    shrunk = torch.ldexp(torch.ldexp(vectors.double(), -half), half - exponent)
-    return shrunk.to(dtype), torch.ldexp(torch.ones_like(largest), exponent)
+    shrunk = torch.ldexp(torch.ldexp(vectors, -half), half - exponent)
+    return shrunk.to(dtype), torch.ldexp(torch.ones_like(largest, dtype=torch.float64), exponent)

@@ -83,6 +83,7 @@ class _Tracked:
     tensor: weakref.ref[Tensor]
     slot: int
     version: int
+    problem: NotPiecewiseLinearError | None
 
 
 @dataclass
@@ -148,7 +149,7 @@ class Recorder(TorchDispatchMode):
         self._steps: list[_Step] = []
         self._gates: dict[int, _Gate] = {}
         self._problem: NotPiecewiseLinearError | None = None
-        self._new_slot(x, x._version)
+        self._track(x, x._version)
 
     def tape(self, output: Tensor) -> Tape:
         """Return the tape that ends at ``output``.
@@ -158,43 +159,41 @@ class Recorder(TorchDispatchMode):
         """
         if self._problem is not None:
             raise self._problem
-        slot = self._slot(output)
-        if slot is None:
+        found = self._tracked(output)
+        if found is None:
             raise NotPiecewiseLinearError("something that torch does not show")
+        if found.problem is not None:
+            raise found.problem
         for step in self._steps:
             gate = step.apply
             if isinstance(gate, _Gate):
                 if gate.output._version != gate.version:
                     raise NotPiecewiseLinearError(_CHANGED)
                 gate.output = gate.output.detach()
-        return Tape(self._steps, slot)
+        return Tape(self._steps, found.slot)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        operation = _operation(func)
         if self._problem is not None:
             return func(*args, **kwargs)
+        done: Linear | NotPiecewiseLinearError | None
         try:
-            linear = self._before(func, args, kwargs)
+            done = self._before(operation, args, kwargs)
         except NotPiecewiseLinearError as problem:
-            out = func(*args, **kwargs)
-            # Comparisons, indices and numbers are constants to autograd.
-            if any(o.is_floating_point() for o in _tensors([out])):
-                self._problem = problem
-                self._steps.clear()
-            return out
+            done = problem
         out = func(*args, **kwargs)
-        if linear is not None:
-            self._after(func, args, linear, out)
+        if done is not None:
+            self._after(operation, args, done, out)
         return out
 
-    def _before(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Linear | None:
+    def _before(self, operation: _Operation, args: tuple[Any, ...], kwargs: Any) -> Linear | None:
         """Return the map of an operation about to run, None if its result is constant."""
-        operation = _operation(func)
         if operation.mutates and args:
             self._protect_gate(args[0])
-        dependent = [t for t in _tensors((*args, *kwargs.values())) if self._slot(t) is not None]
+        dependent = [t for t in _tensors((*args, *kwargs.values())) if self._tracked(t)]
         if not dependent:
             return None
         if operation.mutates:
@@ -204,23 +203,44 @@ class Recorder(TorchDispatchMode):
                 raise NotPiecewiseLinearError(f"{operation.name} in place")
         elif operation.name in _CONSTANT or not torch.is_grad_enabled():
             return None
+        for tensor in dependent:
+            problem = self._slots[id(tensor)].problem
+            if problem is not None:
+                raise problem
         return linear_map(Call(operation.name, operation.function, args, kwargs, dependent))
 
-    def _after(self, func: Any, args: tuple[Any, ...], linear: Linear, out: Any) -> None:
-        """Append the step of an operation that ran."""
-        # A list is of pieces; a tuple holds the result and what its backward pass needs.
-        results = out if isinstance(out, list) else [out[0] if isinstance(out, tuple) else out]
-        operation = _operation(func)
+    def _after(
+        self,
+        operation: _Operation,
+        args: tuple[Any, ...],
+        done: Linear | NotPiecewiseLinearError,
+        out: Any,
+    ) -> None:
+        """Append the step of an operation that ran, or track that it has none."""
+        results = [tensor for tensor in _tensors([out]) if _has_derivative(tensor)]
+        if not results:
+            # Integers, comparisons and numbers are constants to autograd.
+            return
         # Torch has not yet counted a change in place, nor tied a view to its base.
         version = (args if operation.is_view else results)[0]._version + operation.in_place
-        apply: Any = linear.apply
-        if linear.at is not None:
-            apply = linear.at(out)
-        elif linear.gate is not None:
-            apply = self._gates[id(out)] = _Gate(linear.gate, out, version)
-        sources = tuple(self._slots[id(source)].slot for source in linear.sources)
-        outputs = tuple(self._new_slot(result, version) for result in results)
-        self._steps.append(_Step(linear, apply, sources, outputs))
+        if isinstance(done, NotPiecewiseLinearError):
+            for result in results:
+                self._track(result, version, done)
+            if operation.mutates:
+                # Other views of what was written would hide it.
+                self._problem = done
+            return
+        if isinstance(out, tuple):
+            # The others are constants that a backward pass needs.
+            del results[1:]
+        apply: Any = done.apply
+        if done.at is not None:
+            apply = done.at(out)
+        elif done.gate is not None:
+            apply = self._gates[id(out)] = _Gate(done.gate, out, version)
+        sources = tuple(self._slots[id(source)].slot for source in done.sources)
+        outputs = tuple(self._track(result, version) for result in results)
+        self._steps.append(_Step(done, apply, sources, outputs))
 
     def _protect_gate(self, changed: Any) -> None:
         gate = self._gates.pop(id(changed), None)
@@ -228,18 +248,20 @@ class Recorder(TorchDispatchMode):
             gate.output = gate.output.clone()
             gate.version = gate.output._version
 
-    def _slot(self, tensor: Tensor) -> int | None:
+    def _tracked(self, tensor: Tensor) -> _Tracked | None:
         found = self._slots.get(id(tensor))
         if found is None or found.tensor() is not tensor:
             return None
         if tensor._version != found.version:
             raise NotPiecewiseLinearError(_CHANGED)
-        return found.slot
+        return found
 
-    def _new_slot(self, tensor: Tensor, version: int) -> int:
+    def _track(
+        self, tensor: Tensor, version: int, problem: NotPiecewiseLinearError | None = None
+    ) -> int:
         slot = self._n_slots
         self._n_slots += 1
-        self._slots[id(tensor)] = _Tracked(weakref.ref(tensor), slot, version)
+        self._slots[id(tensor)] = _Tracked(weakref.ref(tensor), slot, version, problem)
         return slot
 
 
@@ -253,6 +275,10 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
             yield value
         elif isinstance(value, (list, tuple)):
             yield from (item for item in value if isinstance(item, Tensor))
+
+
+def _has_derivative(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _needed(steps: Sequence[_Step], output: int) -> list[_Step]:
