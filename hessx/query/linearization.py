@@ -29,6 +29,7 @@ class Linearization:
         rows: ``(N,)``: whose additional arguments each example takes.
         target: ``(N,)``: the classes.
         vectors_at_once: How many vectors an example are taken together.
+        products: Prepare for JVPs and products, which may also be asked for otherwise.
 
     Attributes:
         probabilities: ``(N, c)`` float64.
@@ -45,12 +46,13 @@ class Linearization:
         rows: Tensor,
         target: Tensor,
         vectors_at_once: int,
+        products: bool = True,
     ):
         self._model = model
         self._route = route
         self._at_once = vectors_at_once
         self._x = x.detach().clone().requires_grad_()
-        self._logits, self._derivative = route.record(self._x, rows)
+        self._logits, self._derivative = route.record(self._x, rows, products)
         if not self._logits.requires_grad:
             raise ValueError(DETACHED)
         check_finite(self._logits.detach(), rows)
@@ -112,7 +114,7 @@ class Linearization:
 
     def _vjp(self, cotangents: Tensor) -> Tensor:
         u, scale = scaled(cotangents, self._logits.dtype)
-        return self._pulled_back(self._logits, u) * scale.to(self._dtype)
+        return self._pulled_back(self._logits, u, scale)
 
     @cached_property
     def _gradient_on_graph(self) -> tuple[Tensor, Tensor]:
@@ -127,11 +129,11 @@ class Linearization:
     def _whole_product(self, vectors: Tensor) -> Tensor:
         gradient, scale = self._gradient_on_graph
         v, length = scaled(vectors, gradient.dtype)
-        product = self._pulled_back(gradient, v.reshape(*v.shape[:2], *gradient.shape[1:]))
-        return product * (length * scale[:, None]).to(self._dtype)
+        v = v.reshape(*v.shape[:2], *gradient.shape[1:])
+        return self._pulled_back(gradient, v, length * scale[:, None])
 
-    def _pulled_back(self, outputs: Tensor, cotangents: Tensor) -> Tensor:
-        """Return the VJPs ``(N, m, d)`` of ``outputs (N, ...)`` for ``cotangents (N, m, ...)``."""
+    def _pulled_back(self, outputs: Tensor, cotangents: Tensor, scale: Tensor) -> Tensor:
+        """Return VJPs ``(N, m, d)`` of ``cotangents (N, m, ...)``, times ``scale (N, m, 1)``."""
         with self._model.clock():
             # One by one: on a CPU as fast as a batched pass, and it works for any operation.
             parts = [
@@ -142,4 +144,4 @@ class Linearization:
             ]
         if any(part is None for part in parts):
             raise ValueError(DETACHED)
-        return torch.stack(parts, 1).flatten(2).to(self._dtype)
+        return (torch.stack(parts, 1).flatten(2) * scale).to(self._dtype)

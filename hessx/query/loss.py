@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from hessx.query.linearization import Linearization
-from hessx.query.model import DETACHED, Model, check_finite, count_saved
+from hessx.query.model import Model, check_finite, count_saved
 from hessx.query.route import Route
 from hessx.query.softmax import cross_entropy
+from hessx.query.tape import Tape
 from hessx.query.target import target_index
 from hessx.run import Run
 
@@ -56,13 +57,15 @@ class LossQuery:
         first = torch.zeros(1, dtype=torch.long, device=inputs.device)
         x = inputs[:1].detach().clone().requires_grad_()
         self._route = Route(self._model, exact, _is_full_precision(inputs, run))
-        with count_saved() as saved, self._model.explained():
-            out, derivative = self._route.record(x, first)
-        _check_shape(out)
-        if not out.requires_grad:
-            raise ValueError(DETACHED)
-        check_finite(out.detach(), first)
-        self._route.verify(x, out, derivative)
+        with count_saved() as saved:
+            with self._model.explained():
+                out, derivative = self._route.record(x, first)
+            _check_shape(out)
+            check_finite(out.detach(), first)
+            self._route.verify(x, out, derivative)
+            if isinstance(derivative, Tape):
+                for gate in derivative.gates:
+                    saved.add(gate)
         self.examples_per_batch = self._model.examples_per_batch(saved.bytes)
         batches = self._model.batches_after_first(self.examples_per_batch)
         logits = torch.cat([out.detach(), *(self._model(x, rows) for x, rows in batches)])
@@ -76,6 +79,7 @@ class LossQuery:
         )
         self.probabilities = logits.double().softmax(1)
         self.loss = cross_entropy(logits, self.target)
+        self._route.warn()
 
     @property
     def method(self) -> str:
@@ -114,18 +118,24 @@ class LossQuery:
             parts.append(cross_entropy(logits, self._target_of(owner)))
         return torch.cat(parts)
 
-    def linearize(self, x: Tensor, rows: Tensor) -> Linearization:
+    def linearize(self, x: Tensor, rows: Tensor, *, products: bool = True) -> Linearization:
         """Return the model's linearization at ``x (N, *shape)``.
 
         Args:
             x: Any number of examples, at most ``examples_per_batch`` to stay within memory.
             rows: ``(N,)``: whose target and additional arguments each one takes.
+            products: Prepare for JVPs and products. False saves some of the time where only
+                gradients and VJPs are asked for.
 
         Raises:
             ValueError: If a logit is not finite or the gradient does not reach ``x``.
         """
         at_once = max(1, self.examples_per_batch // len(x))
-        return Linearization(self._model, self._route, x, rows, self._target_of(rows), at_once)
+        found = Linearization(
+            self._model, self._route, x, rows, self._target_of(rows), at_once, products
+        )
+        self._route.warn()
+        return found
 
     def _target_of(self, rows: Tensor) -> Tensor:
         return self.target[rows.to(self.target.device)]

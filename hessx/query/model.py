@@ -114,18 +114,17 @@ class Model:
             x = self._inputs[start:stop].detach().clone()
             yield x, torch.arange(start, stop, device=x.device)
 
-    def examples_per_batch(self, saved: int, kept: int = 0) -> int:
+    def examples_per_batch(self, saved: int) -> int:
         """Return how many examples fit in memory.
 
         Args:
             saved: Bytes that autograd saves for one example.
-            kept: Further bytes that stay allocated for each.
 
         Raises:
             ValueError: If not even one example fits in the caller's memory limit.
         """
         run, first = self._run, self._inputs[0]
-        size = _BACKWARD_FACTOR * saved + kept + _INPUT_COPIES * first.nbytes
+        size = _BACKWARD_FACTOR * saved + _INPUT_COPIES * first.nbytes
         fitting = run.memory(first.device) // 2 // size
         if fitting < 1 and run.memory_limit is not None:
             raise ValueError(
@@ -137,25 +136,32 @@ class Model:
         return max(1, min(fitting, run.max_examples_per_batch or fitting))
 
 
-class _Saved:
-    bytes = 0
+class Saved:
+    """The bytes of the memory that some tensors occupy, each piece counted once.
+
+    Attributes:
+        bytes: Their number, without parameters': those do not grow with the examples.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._seen: set[int] = set()
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """Count ``tensor`` and return it."""
+        storage = tensor.untyped_storage()
+        owner = tensor if tensor._base is None else tensor._base
+        if not isinstance(owner, nn.Parameter) and storage.data_ptr() not in self._seen:
+            self._seen.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor
 
 
 @contextmanager
-def count_saved() -> Iterator[_Saved]:
-    """Count the bytes that autograd saves inside, without parameters: they do not scale."""
-    saved = _Saved()
-    seen: set[int] = set()
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        owner = tensor if tensor._base is None else tensor._base
-        if not isinstance(owner, nn.Parameter) and storage.data_ptr() not in seen:
-            seen.add(storage.data_ptr())
-            saved.bytes += storage.nbytes()
-        return tensor
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
+def count_saved() -> Iterator[Saved]:
+    """Count what autograd saves inside."""
+    saved = Saved()
+    with saved_tensors_hooks(saved.add, lambda tensor: tensor):
         yield saved
 
 

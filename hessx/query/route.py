@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from hessx.query.directional import TransposedTwice, forward_derivative
-from hessx.query.model import Model
-from hessx.query.rules import NotPiecewiseLinear
+from hessx.query.model import DETACHED, Model
+from hessx.query.rules import NotPiecewiseLinearError
 from hessx.query.tape import Recorder, Tape
 
 # From a tangent of the inputs (N, *shape) to that of the outputs (N, c).
@@ -43,15 +43,19 @@ class Route:
         self._otherwise = "double-backward" if exact else "forward"
         self.name = "frozen" if may_freeze else self._otherwise
         self._has_forward_mode = True
+        self._unsaid: str | None = None
 
-    def record(self, x: Tensor, rows: Tensor) -> tuple[Tensor, Derivative]:
-        """Return the outputs at the leaf ``x`` on a graph, and their derivative."""
-        if self.name == "frozen":
+    def record(self, x: Tensor, rows: Tensor, tape: bool = True) -> tuple[Tensor, Derivative]:
+        """Return the outputs at the leaf ``x`` on a graph, and their derivative.
+
+        Without a tape, the derivative is autograd's.
+        """
+        if tape and self.name == "frozen":
             with Recorder(x) as recorder:
                 out = self._model(x, rows)
             try:
                 return out, recorder.tape(out)
-            except NotPiecewiseLinear as problem:
+            except NotPiecewiseLinearError as problem:
                 self._leave_frozen(f"{problem} is not piecewise linear or has no rule")
         else:
             out = self._model(x, rows)
@@ -60,36 +64,56 @@ class Route:
     def verify(self, x: Tensor, out: Tensor, derivative: Derivative) -> None:
         """Compare a tape with the graph of the same pass, and leave it if they disagree.
 
-        For a random u and t = J^T u/|J^T u| + noise, <u, J t> = <J^T u, t>.
+        For a random u and t = J^T u/|J^T u| + noise, <u, J t> = <J^T u, t>. The pass back keeps
+        a graph where products will.
+
+        Raises:
+            ValueError: If the gradient of ``out`` does not reach ``x``.
         """
-        if not isinstance(derivative, Tape):
-            return
         generator = torch.Generator().manual_seed(0)
         u, noise = (
             torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
             for like in (out, x)
         )
+        pulled = None
+        if out.requires_grad:
+            with self._model.clock():
+                (pulled,) = torch.autograd.grad(
+                    out,
+                    x,
+                    u,
+                    retain_graph=True,
+                    create_graph=self.name == "double-backward",
+                    allow_unused=True,
+                )
+        if pulled is None:
+            raise ValueError(DETACHED)
+        if not isinstance(derivative, Tape):
+            return
+        length = pulled.norm().clamp(min=torch.finfo(x.dtype).tiny)
+        t = pulled / length + noise
         with self._model.clock(), torch.no_grad():
-            (pulled,) = torch.autograd.grad(out, x, u, retain_graph=True, allow_unused=True)
-            if pulled is None:
-                return
-            length = pulled.norm().clamp(min=torch.finfo(x.dtype).tiny)
-            t = pulled / length + noise
-            expected = (pulled.double() * t).sum()
             found = (derivative(t).double() * u).sum()
+        expected = (pulled.double() * t).sum()
         # Written so that NaN disagrees.
         if not (found - expected).abs() <= _AGREEMENT[x.dtype] * length:
             self._leave_frozen("replaying it with frozen gates disagrees with autograd")
 
+    def warn(self) -> None:
+        """Warn, once, if a model turned out not to be piecewise linear."""
+        if self._unsaid is not None and self.name == "forward":
+            warnings.warn(
+                f"forward_func cannot be taken as piecewise linear: {self._unsaid}; "
+                "Hessian-vector products are Gauss-Newton ones by forward-mode differentiation, "
+                "which is slower",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        self._unsaid = None
+
     def _leave_frozen(self, reason: str) -> None:
         self.name = self._otherwise
-        if self.name == "forward":
-            warnings.warn(
-                f"forward_func cannot be taken as piecewise linear: {reason}; Hessian-vector "
-                "products are Gauss-Newton ones by forward-mode differentiation, and slower",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+        self._unsaid = reason
 
     def _by_autograd(self, x: Tensor, rows: Tensor, out: Tensor) -> Derivative:
         transposed: list[TransposedTwice] = []

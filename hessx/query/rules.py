@@ -1,7 +1,7 @@
 """The linear map of tangents that each piecewise-linear operation stands for at a point.
 
 A rule takes a :class:`Call` before it runs and returns a :class:`Linear`, or raises
-:class:`NotPiecewiseLinear`. Names are those of ATen's operations, without the underscore of
+:class:`NotPiecewiseLinearError`. Names are those of ATen's operations, without the underscore of
 those in place.
 """
 
@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 aten = torch.ops.aten
 
 
-class NotPiecewiseLinear(Exception):
+class NotPiecewiseLinearError(Exception):
     """The operation named cannot be replayed as a linear map."""
 
 
@@ -40,7 +40,7 @@ class Linear:
     at: Callable[[Any], Callable[..., Any]] | None = None
     gate: Callable[[Tensor, Tensor], Tensor] | None = None
     scaled: Callable[[Tensor], Linear] | None = None
-    channel_scale: Tensor | None = None
+    channel_scale: Callable[[], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,18 @@ class Call:
         function: The operation, never the one in place.
         args: Its arguments.
         kwargs: Its keyword arguments.
-        depends: Whether a value depends on the input.
+        dependent: The tensors among them that depend on the input, as often as they occur.
     """
 
     name: str
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    depends: Callable[[Any], bool]
+    dependent: Sequence[Tensor]
+
+    def depends(self, value: Any) -> bool:
+        """Return whether ``value`` is one of the tensors that depend on the input."""
+        return any(value is tensor for tensor in self.dependent)
 
     def get(self, index: int, name: str, default: Any = None) -> Any:
         """Return the argument given at ``index`` or as ``name``."""
@@ -69,12 +73,11 @@ class Call:
         """Return which of ``allowed`` depend on the input: all arguments that may.
 
         Raises:
-            NotPiecewiseLinear: If another argument depends on it.
+            NotPiecewiseLinearError: If another argument depends on it.
         """
         found = [value for value in allowed if self.depends(value)]
-        leaves = [v for v in tree_leaves((self.args, self.kwargs)) if self.depends(v)]
-        if len(leaves) != len(found):
-            raise NotPiecewiseLinear(self.name)
+        if len(found) != len(self.dependent):
+            raise NotPiecewiseLinearError(self.name)
         return found
 
 
@@ -86,11 +89,11 @@ def linear_map(call: Call) -> Linear:
     """Return what ``call`` does to tangents.
 
     Raises:
-        NotPiecewiseLinear: If there is no such linear map.
+        NotPiecewiseLinearError: If there is no such linear map.
     """
     rule = _RULES.get(call.name)
     if rule is None:
-        raise NotPiecewiseLinear(call.name)
+        raise NotPiecewiseLinearError(call.name)
     return rule(call)
 
 
@@ -102,15 +105,15 @@ def _rule(names: str) -> Callable[[Rule], Rule]:
     return register
 
 
-@_rule(
-    "alias _unsafe_view permute transpose t squeeze unsqueeze slice select expand repeat clone "
-    "contiguous _to_copy flip roll unfold diagonal split split_with_sizes unbind index index_select "
-    "gather neg mean sum cumsum avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d "
-    "reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d "
-    "replication_pad3d pixel_shuffle pixel_unshuffle channel_shuffle im2col col2im "
-    "upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact2d "
-    "upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d tril triu"
-)
+@_rule("alias clone _to_copy contiguous _unsafe_view permute transpose t squeeze unsqueeze")
+@_rule("slice select expand repeat flip roll unfold diagonal tril triu split split_with_sizes")
+@_rule("unbind index index_select gather neg mean sum cumsum im2col col2im")
+@_rule("avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d")
+@_rule("reflection_pad1d reflection_pad2d reflection_pad3d")
+@_rule("replication_pad1d replication_pad2d replication_pad3d")
+@_rule("pixel_shuffle pixel_unshuffle channel_shuffle")
+@_rule("upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact2d")
+@_rule("upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d")
 def _linear_in_first(call: Call) -> Linear:
     first, *rest = call.args
     return Linear(call.sources(first), lambda t: call.function(t, *rest, **call.kwargs))
@@ -121,7 +124,7 @@ def _view(call: Call) -> Linear:
     # A tangent's strides may differ from those of what was viewed.
     shape = call.args[1]
     if not isinstance(shape, Sequence):
-        raise NotPiecewiseLinear(call.name)
+        raise NotPiecewiseLinearError(call.name)
     return Linear(call.sources(call.args[0]), lambda t: t.reshape(shape))
 
 
@@ -132,7 +135,7 @@ def _restride(call: Call) -> Linear:
     same = all(n == 1 or a == b for n, a, b in zip(x.shape, x.stride(), stride, strict=False))
     offset = call.get(3, "storage_offset")
     if tuple(size) != tuple(x.shape) or not same or offset not in (None, x.storage_offset()):
-        raise NotPiecewiseLinear(call.name)
+        raise NotPiecewiseLinearError(call.name)
     return Linear(call.sources(x), lambda t: t)
 
 
@@ -163,7 +166,7 @@ def _convolution(call: Call) -> Linear:
 def _batch_norm(call: Call) -> Linear:
     x, weight, _, _, variance, training, _, eps = call.args
     if training:
-        raise NotPiecewiseLinear(call.name)
+        raise NotPiecewiseLinearError(call.name)
     return _channel_scale(call, x, weight, variance, eps)
 
 
@@ -176,10 +179,14 @@ def _batch_norm_in_evaluation(call: Call) -> Linear:
 def _channel_scale(
     call: Call, x: Tensor, weight: Tensor | None, variance: Tensor, eps: float
 ) -> Linear:
-    factors = (variance + eps).rsqrt()
-    factors = (factors if weight is None else factors * weight).to(x.dtype)
-    by_channel = factors.reshape(-1, *[1] * (x.dim() - 2))
-    return Linear(call.sources(x), lambda t: t * by_channel, channel_scale=factors)
+    dtype, shape = x.dtype, [-1, *[1] * (x.dim() - 2)]
+
+    @cache
+    def factors() -> Tensor:
+        found = (variance + eps).rsqrt()
+        return (found if weight is None else found * weight).to(dtype)
+
+    return Linear(call.sources(x), lambda t: t * factors().reshape(shape), channel_scale=factors)
 
 
 @_rule("mm bmm mv dot linear")
@@ -238,7 +245,7 @@ def _scale(call: Call) -> Linear:
 def _divide(call: Call) -> Linear:
     a, b = call.args[:2]
     if call.get(2, "rounding_mode") is not None:
-        raise NotPiecewiseLinear(call.name)
+        raise NotPiecewiseLinearError(call.name)
     return Linear(call.sources(a), lambda t: t / b)
 
 
@@ -258,6 +265,8 @@ def _join(call: Call) -> Linear:
 
 @_rule("where")
 def _choose(call: Call) -> Linear:
+    if len(call.args) != 3:
+        raise NotPiecewiseLinearError(call.name)
     condition, a, b = call.args
     shape, dtype = _result(a, b)
     sources = call.sources(a, b)
@@ -295,7 +304,7 @@ def _larger(call: Call) -> Linear:
 @_rule("native_dropout")
 def _dropout(call: Call) -> Linear:
     if call.get(2, "train"):
-        raise NotPiecewiseLinear(call.name)
+        raise NotPiecewiseLinearError(call.name)
     return Linear(call.sources(call.args[0]), lambda t: t)
 
 
@@ -325,7 +334,7 @@ def _extremum(call: Call) -> Linear:
 @_rule("max min")
 def _extremum_with_index(call: Call) -> Linear:
     if len(call.args) < 2:
-        raise NotPiecewiseLinear(call.name)
+        raise NotPiecewiseLinearError(call.name)
     axis, keep = call.args[1], call.get(2, "keepdim", False)
 
     def at(result: tuple[Tensor, Tensor]) -> Callable[[Tensor], Tensor]:
@@ -356,7 +365,7 @@ def _leaky_relu(call: Call) -> Linear:
     slope = call.get(1, "negative_slope", 0.01)
     if slope < 0:
         x = call.args[0]
-        return _by_slope(call, torch.where(x > 0, 1.0, slope))
+        return _by_slope(call, torch.where(x > 0, x.new_ones(()), slope))
     return _gate(call, lambda t, out: aten.leaky_relu_backward(t, out, slope, True))
 
 

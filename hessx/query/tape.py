@@ -7,40 +7,57 @@ then: a directional derivative then costs less than a plain pass of the model.
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.weak import WeakTensorKeyDictionary
 
-from hessx.query.rules import Call, Linear, NotPiecewiseLinear, linear_map
+from hessx.query.rules import Call, Linear, NotPiecewiseLinearError, linear_map
 
 # Results that autograd takes for constants.
-_CONSTANT = frozenset(
-    [
-        "detach",
-        "sign",
-        "round",
-        "floor",
-        "ceil",
-        "trunc",
-        "zeros_like",
-        "ones_like",
-        "full_like",
-        "empty_like",
-        "new_zeros",
-        "new_ones",
-        "new_full",
-        "new_empty",
-        "new_empty_strided",
-    ]
-)
+_CONSTANT = {
+    *("detach", "sign", "round", "floor", "ceil", "trunc"),
+    *("zeros_like", "ones_like", "full_like", "empty_like"),
+    *("new_zeros", "new_ones", "new_full", "new_empty", "new_empty_strided"),
+}
+
+
+@dataclass(frozen=True)
+class _Operation:
+    """What the schema of an operation says.
+
+    Attributes:
+        name: Without ATen's prefix and the underscore of operations in place.
+        function: The operation that leaves its arguments alone.
+        mutates: Whether it changes an argument.
+        in_place: Whether that is its first, and its result.
+        is_view: Whether its result shares its first argument's memory.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    mutates: bool
+    in_place: bool
+    is_view: bool
+
+
+@cache
+def _operation(func: Any) -> _Operation:
+    schema = func._schema
+    name = schema.name.removeprefix("aten::")
+    in_place = schema.is_mutable and schema.name.startswith("aten::") and name.endswith("_")
+    if in_place:
+        name = name.removesuffix("_")
+        func = getattr(getattr(torch.ops.aten, name, None), func._overloadname, func)
+    aliases = [r.alias_info for r in schema.returns if r.alias_info is not None]
+    is_view = bool(aliases) and not aliases[0].is_write
+    return _Operation(name, func, schema.is_mutable, in_place, is_view)
 
 
 @dataclass
@@ -53,6 +70,20 @@ class _Gate:
 
     def __call__(self, tangent: Tensor) -> Tensor:
         return self.derivative(tangent, self.output)
+
+
+@dataclass
+class _Tracked:
+    """A tensor that depends on the input.
+
+    By its version a change through another view of the same memory is seen. The reference is
+    weak: activations live as long as autograd wants them, and a reused id is seen too.
+    """
+
+    tensor: weakref.ref[Tensor]
+    slot: int
+    version: int
+    problem: NotPiecewiseLinearError | None
 
 
 @dataclass
@@ -113,115 +144,141 @@ class Recorder(TorchDispatchMode):
 
     def __init__(self, x: Tensor):
         super().__init__()
-        # Each tensor that depends on x, its slot and its version, by which a change through
-        # another view of the same memory is seen.
-        self._slots = WeakTensorKeyDictionary()
+        self._slots: dict[int, _Tracked] = {}
         self._n_slots = 0
         self._steps: list[_Step] = []
-        self._gates = WeakTensorKeyDictionary()
-        self._problem: NotPiecewiseLinear | None = None
-        self._new_slot(x, x._version)
+        self._gates: dict[int, _Gate] = {}
+        self._problem: NotPiecewiseLinearError | None = None
+        self._track(x, x._version)
 
     def tape(self, output: Tensor) -> Tape:
         """Return the tape that ends at ``output``.
 
         Raises:
-            NotPiecewiseLinear: If an operation on the way has no linear map.
+            NotPiecewiseLinearError: If an operation on the way has no linear map.
         """
         if self._problem is not None:
             raise self._problem
-        slot = self._slot(output)
-        if slot is None:
-            raise NotPiecewiseLinear("something that torch does not show")
+        found = self._tracked(output)
+        if found is None:
+            raise NotPiecewiseLinearError("something that torch does not show")
+        if found.problem is not None:
+            raise found.problem
         for step in self._steps:
             gate = step.apply
             if isinstance(gate, _Gate):
                 if gate.output._version != gate.version:
-                    raise NotPiecewiseLinear(_CHANGED)
+                    raise NotPiecewiseLinearError(_CHANGED)
                 gate.output = gate.output.detach()
-        return Tape(self._steps, slot)
+        return Tape(self._steps, found.slot)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        operation = _operation(func)
         if self._problem is not None:
             return func(*args, **kwargs)
+        done: Linear | NotPiecewiseLinearError | None
         try:
-            linear = self._before(func, args, kwargs)
-        except NotPiecewiseLinear as problem:
-            out = func(*args, **kwargs)
-            # Comparisons, indices and numbers are constants to autograd.
-            if any(isinstance(o, Tensor) and o.is_floating_point() for o in tree_leaves(out)):
-                self._problem = problem
-                self._steps.clear()
-            return out
+            done = self._before(operation, args, kwargs)
+        except NotPiecewiseLinearError as problem:
+            done = problem
         out = func(*args, **kwargs)
-        if linear is not None:
-            self._after(func, args, linear, out)
+        if done is not None:
+            self._after(operation, args, done, out)
         return out
 
-    def _before(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> Linear | None:
+    def _before(self, operation: _Operation, args: tuple[Any, ...], kwargs: Any) -> Linear | None:
         """Return the map of an operation about to run, None if its result is constant."""
-        in_place = func._schema.is_mutable
-        if in_place and args:
+        if operation.mutates and args:
             self._protect_gate(args[0])
-        if not any(self._depends(value) for value in tree_leaves((args, kwargs))):
+        dependent = [t for t in _tensors((*args, *kwargs.values())) if self._tracked(t)]
+        if not dependent:
             return None
-        namespace, _, name = func._schema.name.partition("::")
-        if namespace != "aten":
-            raise NotPiecewiseLinear(func._schema.name)
-        if in_place:
+        if operation.mutates:
             # Not where a part is written over, through out=, or where autograd does not look.
-            if not (name.endswith("_") and self._depends(args[0]) and torch.is_grad_enabled()):
-                raise NotPiecewiseLinear(f"{name} in place")
-            name = name.removesuffix("_")
-            func = getattr(getattr(torch.ops.aten, name), func._overloadname)
-        elif name in _CONSTANT or not torch.is_grad_enabled():
+            own = operation.in_place and any(args[0] is tensor for tensor in dependent)
+            if not (own and torch.is_grad_enabled()):
+                raise NotPiecewiseLinearError(f"{operation.name} in place")
+        elif operation.name in _CONSTANT or not torch.is_grad_enabled():
             return None
-        return linear_map(Call(name, func, args, kwargs, self._depends))
+        for tensor in dependent:
+            problem = self._slots[id(tensor)].problem
+            if problem is not None:
+                raise problem
+        return linear_map(Call(operation.name, operation.function, args, kwargs, dependent))
 
-    def _after(self, func: Any, args: tuple[Any, ...], linear: Linear, out: Any) -> None:
-        """Append the step of an operation that ran."""
-        # A list is of pieces; a tuple holds the result and what its backward pass needs.
-        results = out if isinstance(out, list) else [out[0] if isinstance(out, tuple) else out]
-        aliases = [r.alias_info for r in func._schema.returns if r.alias_info is not None]
-        version = results[0]._version
-        if aliases:
-            # Torch has not yet counted a change in place, nor tied a view to its base.
-            version = version + 1 if aliases[0].is_write else args[0]._version
-        apply: Any = linear.apply
-        if linear.at is not None:
-            apply = linear.at(out)
-        elif linear.gate is not None:
-            apply = self._gates[out] = _Gate(linear.gate, out, version)
-        sources = tuple(self._slots[source][0] for source in linear.sources)
-        outputs = tuple(self._new_slot(result, version) for result in results)
-        self._steps.append(_Step(linear, apply, sources, outputs))
+    def _after(
+        self,
+        operation: _Operation,
+        args: tuple[Any, ...],
+        done: Linear | NotPiecewiseLinearError,
+        out: Any,
+    ) -> None:
+        """Append the step of an operation that ran, or track that it has none."""
+        results = [tensor for tensor in _tensors([out]) if _has_derivative(tensor)]
+        if not results:
+            # Integers, comparisons and numbers are constants to autograd.
+            return
+        # Torch has not yet counted a change in place, nor tied a view to its base.
+        version = (args if operation.is_view else results)[0]._version + operation.in_place
+        if isinstance(done, NotPiecewiseLinearError):
+            for result in results:
+                self._track(result, version, done)
+            if operation.mutates:
+                # Other views of what was written would hide it.
+                self._problem = done
+            return
+        if isinstance(out, tuple):
+            # The others are constants that a backward pass needs.
+            del results[1:]
+        apply: Any = done.apply
+        if done.at is not None:
+            apply = done.at(out)
+        elif done.gate is not None:
+            apply = self._gates[id(out)] = _Gate(done.gate, out, version)
+        sources = tuple(self._slots[id(source)].slot for source in done.sources)
+        outputs = tuple(self._track(result, version) for result in results)
+        self._steps.append(_Step(done, apply, sources, outputs))
 
     def _protect_gate(self, changed: Any) -> None:
-        gate = self._gates.pop(changed, None) if isinstance(changed, Tensor) else None
-        if gate is not None:
+        gate = self._gates.pop(id(changed), None)
+        if gate is not None and gate.output is changed:
             gate.output = gate.output.clone()
             gate.version = gate.output._version
 
-    def _depends(self, value: Any) -> bool:
-        return isinstance(value, Tensor) and self._slot(value) is not None
+    def _tracked(self, tensor: Tensor) -> _Tracked | None:
+        found = self._slots.get(id(tensor))
+        if found is None or found.tensor() is not tensor:
+            return None
+        if tensor._version != found.version:
+            raise NotPiecewiseLinearError(_CHANGED)
+        return found
 
-    def _slot(self, tensor: Tensor) -> int | None:
-        slot, version = self._slots.get(tensor, (None, None))
-        if slot is not None and tensor._version != version:
-            raise NotPiecewiseLinear(_CHANGED)
-        return slot
-
-    def _new_slot(self, tensor: Tensor, version: int) -> int:
+    def _track(
+        self, tensor: Tensor, version: int, problem: NotPiecewiseLinearError | None = None
+    ) -> int:
         slot = self._n_slots
         self._n_slots += 1
-        self._slots[tensor] = slot, version
+        self._slots[id(tensor)] = _Tracked(weakref.ref(tensor), slot, version, problem)
         return slot
 
 
 _CHANGED = "a change in place through another view"
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """Yield the tensors among an operation's arguments or results."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from (item for item in value if isinstance(item, Tensor))
+
+
+def _has_derivative(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _needed(steps: Sequence[_Step], output: int) -> list[_Step]:
@@ -247,7 +304,7 @@ def _fold_scales(steps: Sequence[_Step], output: int) -> list[_Step]:
             continue
         convolution = maker[step.sources[0]]
         if convolution.linear.scaled is not None:
-            linear = convolution.linear.scaled(factors)
+            linear = convolution.linear.scaled(factors())
             assert linear.apply is not None
             folded[id(convolution)] = _Step(linear, linear.apply, convolution.sources, step.outputs)
             folded[id(step)] = None
