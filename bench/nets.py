@@ -43,7 +43,7 @@ def squeeze_and_excitation() -> nn.Sequential:
     """Return a small residual net with squeeze-and-excitation, from ``(N, 784)``.
 
     Its gates are sigmoids that multiply channels, so that it is not piecewise linear; everything
-    else is convolutions, batch normalisation and ReLU. 24,000 parameters, 91 % on the test set.
+    else is convolutions, batch normalisation and ReLU. 29,000 parameters, 91 % on the test set.
     """
 
     def made() -> nn.Sequential:
