@@ -120,7 +120,7 @@ def shifted_gradient(basis: Tensor, gradient: Tensor, z: Tensor) -> Tensor:
 def _evaluate(
     basis: Tensor, gradient: Tensor, lambda1: Tensor, lambda2: Tensor, z: Tensor
 ) -> _State:
-    w, sums, gram = ops.prox_pass(basis, gradient, z.to(basis), lambda1.to(basis), True)
+    w, sums, gram = ops.prox_pass(basis, gradient, z.to(basis), lambda1.to(basis), with_gram=True)
     z = z.to(basis).double()
     psi = sums[..., 0] / (4 * lambda2) - z.square().sum(-1) / 2
     return _State(z, w / (2 * lambda2[..., None]) - z, sums, psi, gram)
