@@ -18,7 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hessx.query.rules import Call, Linear, NotPiecewiseLinearError, linear_map
+from hessx.query.gate_rules import GATE_RULES
+from hessx.query.linear_rules import LINEAR_RULES
+from hessx.query.rules import Call, Linear, NotPiecewiseLinearError
+
+_RULES = LINEAR_RULES | GATE_RULES
 
 # Results that autograd takes for constants.
 _CONSTANT = {
@@ -207,7 +211,10 @@ class Recorder(TorchDispatchMode):
             problem = self._slots[id(tensor)].problem
             if problem is not None:
                 raise problem
-        return linear_map(Call(operation.name, operation.function, args, kwargs, dependent))
+        rule = _RULES.get(operation.name)
+        if rule is None:
+            raise NotPiecewiseLinearError(operation.name)
+        return rule(Call(operation.name, operation.function, args, kwargs, dependent))
 
     def _after(
         self,
