@@ -26,7 +26,8 @@ _rule = registrar(LINEAR_RULES)
 @_rule("upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d")
 def _linear_in_first(call: Call) -> Linear:
     first, *rest = call.args
-    return Linear(call.sources(first), lambda t: call.function(t, *rest, **call.kwargs))
+    function, kwargs = call.function, call.kwargs
+    return Linear(call.sources(first), lambda t: function(t, *rest, **kwargs))
 
 
 @_rule("view reshape")
@@ -52,7 +53,7 @@ def _restride(call: Call) -> Linear:
 @_rule("constant_pad_nd")
 def _pad(call: Call) -> Linear:
     x, pad = call.args[:2]
-    return Linear(call.sources(x), lambda t: call.function(t, pad))
+    return Linear(call.sources(x), lambda t: aten.constant_pad_nd(t, pad))
 
 
 @_rule("convolution")
@@ -60,16 +61,13 @@ def _convolution(call: Call) -> Linear:
     x, weight, _, stride, padding, dilation, transposed, output_padding, groups = call.args
     geometry = stride, padding, dilation, transposed, output_padding, groups
 
-    def with_weight(weight: Tensor, scaled: Callable[[Tensor], Linear] | None) -> Linear:
-        return Linear(
-            sources, lambda t: aten.convolution(t, weight, None, *geometry), scaled=scaled
-        )
+    def with_weight(weight: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda t: aten.convolution(t, weight, None, *geometry)
 
-    def scaled(factors: Tensor) -> Linear:
-        return with_weight(weight * factors.reshape(-1, *[1] * (weight.dim() - 1)), None)
+    def scaled(factors: Tensor) -> Callable[[Tensor], Tensor]:
+        return with_weight(weight * factors.reshape(-1, *[1] * (weight.dim() - 1)))
 
-    sources = call.sources(x)
-    return with_weight(weight, None if transposed else scaled)
+    return Linear(call.sources(x), with_weight(weight), scaled=None if transposed else scaled)
 
 
 @_rule("native_batch_norm cudnn_batch_norm miopen_batch_norm")
@@ -158,14 +156,14 @@ def _divide(call: Call) -> Linear:
 def _join(call: Call) -> Linear:
     parts = call.args[0]
     axis = call.get(1, "dim", 0)
-    sources = call.sources(*parts)
+    function = call.function
     constants = [None if call.depends(part) else torch.zeros_like(part) for part in parts]
 
     def apply(*tangents: Tensor) -> Tensor:
         given = iter(tangents)
-        return call.function([next(given) if c is None else c for c in constants], axis)
+        return function([next(given) if c is None else c for c in constants], axis)
 
-    return Linear(sources, apply)
+    return Linear(call.sources(*parts), apply)
 
 
 @_rule("where")

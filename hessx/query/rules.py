@@ -23,9 +23,12 @@ class NotPiecewiseLinearError(Exception):
 class Linear:
     """A linear map of the tangents of ``sources``.
 
+    Its functions must not refer to ``sources``, nor to the call: a tape keeps them, and should not
+    keep activations.
+
     Attributes:
         sources: The arguments whose tangents it takes.
-        apply: From their tangents to that of the result, or to those of several results.
+        apply: From their tangents to that of the result, or to a list for a list of results.
         at: From the operation's result to ``apply``, where that depends on it.
         gate: The same as a function of the tangent and the result, which is kept by reference.
         scaled: For a convolution: from one factor a channel to the map followed by them.
@@ -36,7 +39,7 @@ class Linear:
     apply: Callable[..., Any] | None = None
     at: Callable[[Any], Callable[..., Any]] | None = None
     gate: Callable[[Tensor, Tensor], Tensor] | None = None
-    scaled: Callable[[Tensor], Linear] | None = None
+    scaled: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None
     channel_scale: Callable[[], Tensor] | None = None
 
 

@@ -94,10 +94,11 @@ class _Tracked:
 class _Step:
     """One map from the tangents in slots ``sources`` to those in ``outputs``."""
 
-    linear: Linear
     apply: Callable[..., Any]
     sources: tuple[int, ...]
     outputs: tuple[int, ...]
+    scaled: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None
+    channel_scale: Callable[[], Tensor] | None = None
     last_used: list[int] = field(default_factory=list)
 
 
@@ -247,7 +248,7 @@ class Recorder(TorchDispatchMode):
             apply = self._gates[id(out)] = _Gate(done.gate, out, version)
         sources = tuple(self._slots[id(source)].slot for source in done.sources)
         outputs = tuple(self._track(result, version) for result in results)
-        self._steps.append(_Step(done, apply, sources, outputs))
+        self._steps.append(_Step(apply, sources, outputs, done.scaled, done.channel_scale))
 
     def _protect_gate(self, changed: Any) -> None:
         gate = self._gates.pop(id(changed), None)
@@ -306,13 +307,12 @@ def _fold_scales(steps: Sequence[_Step], output: int) -> list[_Step]:
     maker = {slot: step for step in steps for slot in step.outputs}
     folded: dict[int, _Step | None] = {}
     for step in steps:
-        factors = step.linear.channel_scale
+        factors = step.channel_scale
         if factors is None or step.sources[0] not in maker or uses[step.sources[0]] > 1:
             continue
         convolution = maker[step.sources[0]]
-        if convolution.linear.scaled is not None:
-            linear = convolution.linear.scaled(factors())
-            assert linear.apply is not None
-            folded[id(convolution)] = _Step(linear, linear.apply, convolution.sources, step.outputs)
+        if convolution.scaled is not None:
+            apply = convolution.scaled(factors())
+            folded[id(convolution)] = _Step(apply, convolution.sources, step.outputs)
             folded[id(step)] = None
     return [s for step in steps if (s := folded.get(id(step), step)) is not None]
