@@ -8,6 +8,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from hessx.query import LossQuery
 from hessx.query.scaling import scaled
@@ -239,6 +240,8 @@ def test_several_threads_at_once(activation):
         for thread in threads:
             thread.join()
     assert_close(torch.cat([found[i] for i in range(8)]), expected)
+    # Torch's own flag, by which torch.compile is switched off.
+    assert not is_in_torch_dispatch_mode()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -272,6 +275,25 @@ def test_autocast_is_the_callers():
     exact = linearize(model, x, 0)
     v = normal(2, 1, 6, seed=1).float()
     assert_close(at.product(v), exact.product(v), 0.1)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Sigmoid()])
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.filterwarnings("ignore:forward_func cannot be taken")
+def test_under_inference_mode_as_outside(activation, exact):
+    model = model_of(nn.Linear(6, 8), activation, nn.Linear(8, 3))
+    x, v = normal(2, 6), normal(2, 2, 6, seed=1)
+    expected = linearize(model, x, exact=exact)
+    with torch.inference_mode():
+        run = Run()
+        given, vectors = x.clone(), v.clone()
+        with run.own_arithmetic(x.device):
+            at = linearize(model, given, run=run, exact=exact)
+            assert_close(at.product(vectors), expected.product(v))
+            assert_close(at.jvp(vectors), expected.jvp(v))
+            assert_close(at.gradient, expected.gradient)
+    assert not at.gradient.requires_grad
+    assert not at.jvp(v).requires_grad
 
 
 class _Doubled(torch.autograd.Function):
