@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -70,9 +72,8 @@ class TestPath:
         pictures, labels = digits()
         x, y = pictures[4000:4008], labels[4000:4008]
         net = deep_net()
-        double = nn.Sequential(*net).double()
+        double = deepcopy(net).double()
         gradient, hessian = gradient_and_hessian(double, x.double(), y)
-        nn.Sequential(*net).float()
         lambda1s = gradient.abs().amax(1, keepdim=True) * torch.tensor(SHARES)
         path = hessx.caso_path(net, x, y, lambda1s=lambda1s)
         for row in range(len(x)):
@@ -107,7 +108,8 @@ class TestPath:
         assert torch.all(result.sparsity == 1)
         assert torch.all(result.gap == 0)
         assert torch.all(result.objective == 0)
-        assert torch.all(result.loss_change == 0)
+        # Asked in another batch, the same loss may round otherwise.
+        assert torch.all(result.loss_change.abs() < 1e-12)
 
     def test_without_a_penalty_it_is_newtons_step(self, net, x):
         gradient, hessian = gradient_and_hessian(net, x, net(x).argmax(1))
@@ -262,12 +264,11 @@ class TestContracts:
 
     def test_float32_and_bfloat16(self, net, x):
         exact = hessx.caso(net, x)
-        single = hessx.caso(nn.Sequential(*net).float(), x.float())
+        single = hessx.caso(deepcopy(net).float(), x.float())
         assert single.delta.dtype == torch.float32
         torch.testing.assert_close(single.lambda1.double(), exact.lambda1, rtol=1e-3, atol=0)
-        half = hessx.caso(nn.Sequential(*net).bfloat16(), x.bfloat16())
+        half = hessx.caso(deepcopy(net).bfloat16(), x.bfloat16())
         assert half.delta.dtype == torch.float32
-        nn.Sequential(*net).double()
 
     def test_texts(self, net, x):
         result = hessx.caso(net, x)
@@ -326,7 +327,7 @@ class TestTheorem5:
 
     def test_not_parallel_for_unconfident_ones(self):
         p = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
-        scales = torch.tensor([[1.0], [4.0], [0.3], [2.0]], dtype=torch.float64)
+        scales = torch.tensor([[1.0], [1.0], [1.0], [3.0]], dtype=torch.float64)
         assert self.cosine(p, scales * torch.randn(4, 200, dtype=torch.float64)) < 0.6
 
 

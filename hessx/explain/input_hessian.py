@@ -175,14 +175,18 @@ def input_hessian(
     with run.own_arithmetic(inputs.device):
         query = LossQuery(forward_func, inputs, target, run, exact=exact)
         rank = min(d, _rank(rank, query.n_classes, exact))
-        at_once = min(query.examples_per_batch, _rows_in_memory(inputs, rank, run))
+        by_classes = query.n_classes <= FEW_CLASSES or rank >= _GRAM_SHARE * query.n_classes
+        by_classes = by_classes and query.method != "double-backward"
+        at_once = min(query.examples_per_batch, _rows_in_memory(inputs, rank, by_classes, run))
         parts = []
         with run.progress(len(inputs), "input_hessian") as progress:
             for start in range(0, len(inputs), at_once):
                 rows = torch.arange(start, min(start + at_once, len(inputs)), device=inputs.device)
-                parts.append(
-                    _decompose(PointCurvature(query, inputs, rows), rank, rtol, query, run)
-                )
+                curvature = PointCurvature(query, inputs, rows)
+                if by_classes:
+                    parts.append(_from_classes(curvature, rank, run))
+                else:
+                    parts.append(_from_products(curvature, rank, rtol, run.seed))
                 progress.update(len(rows))
         return _assemble(parts, inputs, query, started)
 
@@ -206,15 +210,6 @@ def _rank(rank: int | None, n_classes: int, exact: bool) -> int:
         rank = n_classes - 1 if n_classes <= FEW_CLASSES else _DEFAULT_RANK
     # The whole Hessian of a model that is not piecewise linear can have any rank.
     return rank if exact else min(rank, n_classes - 1)
-
-
-def _decompose(
-    curvature: PointCurvature, rank: int, rtol: float, query: LossQuery, run: Run
-) -> _Part:
-    few = query.n_classes <= FEW_CLASSES or rank >= _GRAM_SHARE * query.n_classes
-    if few and not curvature.indefinite:
-        return _from_classes(curvature, rank, run)
-    return _from_products(curvature, rank, rtol, run.seed)
 
 
 def _from_classes(curvature: PointCurvature, rank: int, run: Run) -> _Part:
@@ -341,13 +336,14 @@ def _assemble(parts: list[_Part], inputs: Tensor, query: LossQuery, started: flo
     )
 
 
-def _rows_in_memory(inputs: Tensor, rank: int, run: Run) -> int:
+def _rows_in_memory(inputs: Tensor, rank: int, by_classes: bool, run: Run) -> int:
     """Return how many rows' vectors fit in the half that queries leave.
 
     Raises:
         ValueError: If not even one row fits in a ``memory_limit``.
     """
-    vectors = 4 * (2 * rank + FEW_CLASSES)
+    # Eigenvectors and some class gradients, or a Krylov space, its images and both lifted.
+    vectors = 2 * rank + 8 if by_classes else 4 * (2 * rank + FEW_CLASSES)
     row = vectors * inputs[0].numel() * accumulation_dtype(inputs).itemsize
     memory = run.memory(inputs.device) // 2
     if row > memory and run.memory_limit is not None:

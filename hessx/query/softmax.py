@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hessx import ops
+
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Return ``-log p_y`` of ``logits (N, c)`` at ``target (N,)``, float64 ``(N,)``.
@@ -35,10 +37,8 @@ def softmax_product(probabilities: Tensor, vectors: Tensor) -> Tensor:
     The likeliest class's entry is taken off u first, which changes nothing in exact arithmetic
     and keeps p * (u - <p, u>) from cancelling where one p is nearly 1.
     """
-    p = probabilities[:, None]
-    likeliest = p.argmax(2, keepdim=True).expand(-1, vectors.shape[1], -1)
-    u = vectors - vectors.gather(2, likeliest)
-    return p * (u - (p * u).sum(2, keepdim=True))
+    likeliest = probabilities.argmax(1)[:, None, None].expand(-1, vectors.shape[1], -1)
+    return ops.softmax_product(probabilities, vectors - vectors.gather(2, likeliest))
 
 
 def softmax_factor(probabilities: Tensor) -> Tensor:
