@@ -21,7 +21,7 @@ from hessx.solve.low_rank import TopSpace, gram_spectrum, top_space
 _DEFAULT_RANK = 10
 # Likely classes whose gradients start the Krylov space, and the probability that they must have
 # together: below it the prediction is flat and the loss's gradient is the better start.
-_LIKELY_CLASSES = 8
+_LIKELY_CLASSES = 4
 _LIKELY_MASS = 0.9
 # A Krylov space of rank r takes some 1.5 r products, the Gram matrix c.
 _GRAM_SHARE = 0.5
