@@ -11,7 +11,16 @@ from tests.gpu.checks import softmax
 from tests.references.softmax import arguments
 
 
-@pytest.mark.parametrize("case", softmax.CASES)
+# Types and sizes whose way through the kernel others take as well.
+_SLOW = ("1-float64", "16-float", "17-float64", "300", "1024-float", "2050", "-0-", "-700-")
+
+
+def _marked(case: str):
+    slow = any(part in case for part in _SLOW)
+    return pytest.param(case, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize("case", map(_marked, softmax.CASES))
 def test_case(case):
     softmax.CASES[case]()
 
