@@ -10,7 +10,6 @@ from hessx.ops.softmax import triton as kernels
 from tests.gpu.checks import softmax
 from tests.references.softmax import arguments
 
-
 # Types and sizes whose way through the kernel others take as well.
 _SLOW = ("1-float64", "16-float", "17-float64", "300", "1024-float", "2050", "-0-", "-700-")
 
