@@ -79,6 +79,12 @@ def _run_ops(
     solved = torch.float64 if dtype == torch.float64 else torch.float32
     ones = torch.ones(batch, features, dtype=solved, device=device)
     ops.trust_region(ones, ones, 1.0)
+    # The two tiles of Gram matrices that low ranks take.
+    for rank in {min(samples, 16), min(samples, 17)}:
+        basis = gradients[:, :rank].to(solved)
+        point = basis.new_ones(batch, 1, rank)
+        ops.prox_pass(basis, ones, point, ones[:, :1])
+        ops.gram(basis)
     # The kernel, and the library that solves what is larger.
     for k in {min(features, MAX_K), min(features, MAX_K + 1)}:
         ops.eigh(torch.diag_embed(ones[:, :k]))

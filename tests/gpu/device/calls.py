@@ -73,6 +73,12 @@ def _convex_problems(dtype: torch.dtype) -> tuple[Tensor, ...]:
     return e.abs() + 1, g, numbers(BATCH, dtype=dtype, seed=2).abs() + 0.1
 
 
+def _prox(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    basis, gradient = numbers(BATCH, M, N, dtype=dtype), numbers(BATCH, N, dtype=dtype, seed=1)
+    z, lambda1 = numbers(BATCH, 3, M, dtype=dtype, seed=2), numbers(BATCH, 3, dtype=dtype, seed=3)
+    return basis, gradient, z, lambda1.abs()
+
+
 # A product, and a sum of N of them.
 _SUM = N + 4
 CALLS = {
@@ -93,6 +99,9 @@ CALLS = {
     "core_moments": Call(
         _moments, lambda u, v, weight: hessx.ops.core_moments(u, u.flip(2)), REALS + HALVES, _SUM
     ),
+    # No entry of these is within rounding of its lambda.
+    "prox_pass": Call(_prox, hessx.ops.prox_pass, REALS, _SUM),
+    "gram": Call(lambda dtype: _prox(dtype)[:1], lambda x: (hessx.ops.gram(x),), REALS, _SUM),
     "eigh": Call(_symmetric, _eigenvalues_and_projection, REALS, 256),
     "trust_region": Call(_convex_problems, hessx.ops.trust_region, REALS, 64),
 }

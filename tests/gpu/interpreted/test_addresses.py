@@ -7,6 +7,7 @@ import torch
 
 from hessx.ops.moments import triton as moments
 from hessx.ops.noise import triton as noise
+from hessx.ops.prox import triton as prox
 from tests.gpu.interpreter import OutOfBoundsError
 
 _STRIDE = 2**31 + 24
@@ -52,3 +53,29 @@ def test_moments_inputs(axis):
         lambda: moments.core_moments(x.clone(), _Strided.of(x, axis)),
     ):
         assert _first_stray(x, launch) == _STRIDE
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_prox_basis(axis):
+    x, gradient, z, lambda1 = (
+        torch.ones(2, 3, 5),
+        torch.ones(2, 5),
+        torch.ones(2, 1, 3),
+        torch.ones(2, 1),
+    )
+    for launch in (
+        lambda: prox.prox_pass(_Strided.of(x, axis), gradient, z, lambda1, False),
+        lambda: prox.gram(_Strided.of(x, axis)),
+    ):
+        assert _first_stray(x, launch) == _STRIDE
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_prox_gradient(axis):
+    gradient, z, lambda1 = torch.ones(2, 5), torch.ones(2, 1, 3), torch.ones(2, 1)
+    strided = _Strided.of(gradient, axis)
+
+    def launch():
+        prox.prox_pass(torch.ones(2, 3, 5), strided, z, lambda1, False)
+
+    assert _first_stray(gradient, launch) == _STRIDE
