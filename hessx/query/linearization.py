@@ -8,10 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from hessx import ops
 from hessx.query.model import DETACHED, Model, check_finite
 from hessx.query.route import Route
 from hessx.query.scaling import scaled
-from hessx.query.softmax import softmax_factor, softmax_product, softmax_residual
+from hessx.query.softmax import softmax_factor, softmax_residual
 from hessx.run import accumulation_dtype
 
 
@@ -110,7 +111,7 @@ class Linearization:
         return torch.stack(out, 1).double() * scale
 
     def _gauss_newton_product(self, vectors: Tensor) -> Tensor:
-        return self._vjp(softmax_product(self.probabilities, self._jvp(vectors)))
+        return self._vjp(ops.softmax_product(self.probabilities, self._jvp(vectors)))
 
     def _vjp(self, cotangents: Tensor) -> Tensor:
         u, scale = scaled(cotangents, self._logits.dtype)
