@@ -100,8 +100,17 @@ class Linearization:
         return self.vjp(softmax_factor(self.probabilities))
 
     def _few_at_a_time(self, function: Callable[[Tensor], Tensor], vectors: Tensor) -> Tensor:
-        parts = [function(few) for few in vectors.split(self._at_once, 1)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        if vectors.shape[1] <= self._at_once:
+            return function(vectors)
+        out = None
+        for start in range(0, vectors.shape[1], self._at_once):
+            few = slice(start, start + self._at_once)
+            part = function(vectors[:, few])
+            if out is None:
+                out = part.new_empty(len(part), vectors.shape[1], *part.shape[2:])
+            out[:, few] = part
+        assert out is not None
+        return out
 
     def _jvp(self, tangents: Tensor) -> Tensor:
         t, scale = scaled(tangents, self._x.dtype)
