@@ -115,12 +115,14 @@ def input_hessian(
 
     ``H = W (diag p - p p^T) W^T = sum_i p_i (W_i - wbar)(W_i - wbar)^T`` with W_i the gradient of
     logit i, p the softmax and ``wbar = sum_i p_i W_i``: the whole Hessian for piecewise-linear
-    models, its Gauss-Newton part for others. With up to 20 classes, or where ``rank`` is at least
-    half of them, all class gradients give every eigenpair through the Gram matrix of
-    ``B = W S, S S^T = diag p - p p^T``; the ``d x c`` matrix of many classes is never kept, unless
-    a ``memory_limit`` is given that holds it, which halves the time. Else a Krylov space on Hessian-vector products is extended until ``rtol`` is reached. It
-    starts from the likely classes, the others taken together, or where those are not likely enough
-    from the gradient of the loss, and from a random vector.
+    models, its Gauss-Newton part for others.
+
+    With up to 20 classes, or where ``rank`` is at least half of them, all class gradients give
+    every eigenpair through the Gram matrix of ``B = W S, S S^T = diag p - p p^T``. The ``d x c``
+    matrix of many classes is never kept, unless a ``memory_limit`` is given that holds it, which
+    saves time. Else a Krylov space on Hessian-vector products is extended until ``rtol`` is
+    reached. It starts from a random vector and from the likely classes, with all others taken
+    together, or, where those are not likely enough, from the gradient of the loss.
 
     Args:
         forward_func: From ``(N, *shape)`` to logits ``(N, c)``; a module or any callable.
