@@ -101,6 +101,17 @@ def _ties() -> None:
     assert torch.equal(sums[0, :, :3], torch.stack(expected, 1).double())
 
 
+def _infinite() -> None:
+    """Infinity minus infinity would be NaN: what does not exceed lambda1 is zero."""
+    gradient = torch.tensor([[torch.inf, 1.0, -torch.inf]])
+    lambda1 = torch.full((1, 1), torch.inf)
+    w, sums, gram = kernels.prox_pass(
+        torch.ones(1, 1, 3), gradient, torch.zeros(1, 1, 1), lambda1, True
+    )
+    assert w.item() == gram.item() == sums[0, 0, 0].item() == sums[0, 0, 1].item() == 0
+    assert sums[0, 0, 3].item() == 3
+
+
 def _tiles_in_order() -> None:
     """A large number, ones and its negative, each in a tile, all tiles in one slot or in four."""
     x = torch.zeros(1, 2, 4 * 32)
@@ -173,6 +184,7 @@ def _cases() -> Cases:
         cases[f"empty-{shape}"] = partial(_empty, shape)
     cases["strided"] = _strided
     cases["ties"] = _ties
+    cases["infinite"] = _infinite
     cases["tiles-in-order"] = _tiles_in_order
     cases["without-gram"] = _without_gram
     for name, check, several, few in (
