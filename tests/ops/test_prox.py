@@ -74,6 +74,14 @@ def test_ties_and_extreme_lambdas_are_exact(cpu_backend):
     assert torch.equal(sums[0, :, 2], (s * gradient).sum(1).double())
 
 
+def test_infinity_that_does_not_exceed_lambda_is_zero(cpu_backend):
+    gradient = torch.tensor([[torch.inf, 1.0, -torch.inf]]).repeat(1, 20)
+    lambda1 = torch.full((1, 1), torch.inf)
+    w, sums, grams = prox_pass(torch.ones(1, 1, 60), gradient, torch.zeros(1, 1, 1), lambda1)
+    assert w.item() == grams.item() == sums[0, 0, 0].item() == sums[0, 0, 1].item() == 0
+    assert sums[0, 0, 3].item() == 60
+
+
 @pytest.mark.parametrize("shape", [(0, 2, 3, 5), (2, 0, 3, 5), (2, 2, 0, 5), (2, 2, 3, 0)])
 def test_empty(cpu_backend, shape):
     arguments = problem(*shape, torch.float32)

@@ -204,13 +204,13 @@ def _gram_kernel(
                     left, tl.trans(right), partial, input_precision="ieee", out_dtype=real
                 )
             total += partial.to(tl.float64)
-        # Each unordered pair is written from one value: the result is symmetric to the last bit.
+        # Each unordered pair is written from one value: the result is symmetric to the last bit. A
+        # column below c leaves no row beyond it.
         gram += (slot * batch * lambdas + problem) * c * c
-        mask = in_i[:, None] & in_j[None, :]
-        ordered = rows_i[:, None] <= rows_j[None, :]
-        tl.store(gram + rows_i[:, None] * c + rows_j[None, :], total, mask=mask & ordered)
-        mirrored = rows_i[:, None] < rows_j[None, :]
-        tl.store(gram + rows_j[None, :] * c + rows_i[:, None], total, mask=mask & mirrored)
+        ordered = (rows_i[:, None] <= rows_j[None, :]) & in_j[None, :]
+        tl.store(gram + rows_i[:, None] * c + rows_j[None, :], total, mask=ordered)
+        mirrored = (rows_i[:, None] < rows_j[None, :]) & in_j[None, :]
+        tl.store(gram + rows_j[None, :] * c + rows_i[:, None], total, mask=mirrored)
 
 
 @dataclass(frozen=True)
@@ -227,12 +227,13 @@ class _Tile:
     registers: int | None = None
 
 
-def _tile(rows: int, dtype: torch.dtype) -> _Tile:
-    """Choose a tile for `rows` a side; it must not depend on the batch.
+def _tile(rows: int, d: int, dtype: torch.dtype) -> _Tile:
+    """Choose a tile for `rows` a side of `d` columns; it must not depend on the batch.
 
-    A thread loads 128 bits of a factor at once.
+    A thread loads 128 bits of a factor at once. Rows that are not aligned take an address for each
+    number, and spill where a step has more than 16 columns.
     """
-    columns = 16 if dtype == torch.float64 else 32
+    columns = 32 if dtype == torch.float32 and d % 16 == 0 else 16
     if rows <= 16:
         return _Tile(edge=16, columns=columns, warps=4, registers=128)
     if rows <= 256 or dtype == torch.float64:
@@ -335,7 +336,7 @@ def write_grams(x: torch.Tensor, point: torch.Tensor | None, out: torch.Tensor) 
     """Write to `out` the Gram matrices of x over the columns where the points are not 0, or all."""
     batch, c, d = x.shape
     lambdas = 1 if point is None else point.shape[1]
-    tile = _tile(c, x.dtype)
+    tile = _tile(c, d, x.dtype)
 
     def launch(out: torch.Tensor, first_slot: int, slots: int, tiles_per_slot: int) -> None:
         _gram_kernel[(triton.cdiv(c, tile.edge) ** 2 * batch * lambdas * slots,)](
