@@ -8,10 +8,11 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from hessx.query import LossQuery
 from hessx.query.scaling import scaled
-from hessx.query.softmax import cross_entropy, softmax_factor, softmax_product, softmax_residual
+from hessx.query.softmax import cross_entropy, likely_factor, softmax_factor, softmax_residual
 from hessx.run import Run
 
 # Products are compared in float64, so only the order of additions differs.
@@ -150,10 +151,20 @@ def test_softmax_pieces():
     assert_close(residual, z.softmax(1) - torch.eye(5)[y])
     assert_close(cross_entropy(z, y), nn.functional.cross_entropy(z, y, reduction="none"))
     A = torch.diag_embed(p) - p[:, :, None] * p[:, None]
-    u = normal(4, 3, 5, seed=1)
-    assert_close(softmax_product(p, u), u @ A)
     S = softmax_factor(p)
     assert_close(S.mT @ S, A)
+
+
+def test_likely_classes_and_the_others_as_one():
+    """The law of total variance: what is left out is the variance among the others."""
+    p = (2 * normal(4, 6)).softmax(1)
+    A = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    S = likely_factor(p, 3)
+    others = p.scatter(1, p.topk(3, 1).indices, 0)
+    rest = others.sum(1)[:, None, None]
+    within = torch.diag_embed(others) - others[:, :, None] * others[:, None] / rest
+    assert_close(S.mT @ S + within, A)
+    assert_close(likely_factor(p, 6)[:, :6].mT @ likely_factor(p, 6)[:, :6], A)
 
 
 @pytest.mark.parametrize("size", [0.0, 5e-324, 1e-300, 1e-20, 1.0, 1e20, 1.7e308])
@@ -239,6 +250,8 @@ def test_several_threads_at_once(activation):
         for thread in threads:
             thread.join()
     assert_close(torch.cat([found[i] for i in range(8)]), expected)
+    # Torch's own flag, by which torch.compile is switched off.
+    assert not is_in_torch_dispatch_mode()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -272,6 +285,25 @@ def test_autocast_is_the_callers():
     exact = linearize(model, x, 0)
     v = normal(2, 1, 6, seed=1).float()
     assert_close(at.product(v), exact.product(v), 0.1)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.Sigmoid()])
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.filterwarnings("ignore:forward_func cannot be taken")
+def test_under_inference_mode_as_outside(activation, exact):
+    model = model_of(nn.Linear(6, 8), activation, nn.Linear(8, 3))
+    x, v = normal(2, 6), normal(2, 2, 6, seed=1)
+    expected = linearize(model, x, exact=exact)
+    with torch.inference_mode():
+        run = Run()
+        given, vectors = x.clone(), v.clone()
+        with run.own_arithmetic(x.device):
+            at = linearize(model, given, run=run, exact=exact)
+            assert_close(at.product(vectors), expected.product(v))
+            assert_close(at.jvp(vectors), expected.jvp(v))
+            assert_close(at.gradient, expected.gradient)
+    assert not at.gradient.requires_grad
+    assert not at.jvp(v).requires_grad
 
 
 class _Doubled(torch.autograd.Function):

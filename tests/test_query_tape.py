@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -354,6 +355,31 @@ def test_gradients_alone_need_no_tape():
     assert torch.equal(plain.gradient, full.gradient)
     v = normal(1, 1, 128, seed=1)
     torch.testing.assert_close(plain.product(v), full.product(v), rtol=ROUNDING, atol=ROUNDING)
+
+
+def test_activations_live_only_as_long_as_autograd_wants_them():
+    """Those that every kind of rule has read are gone though the tape is there."""
+    seen = []
+
+    def watch(x):
+        seen.append(weakref.ref(x))
+        return x
+
+    def f(x):
+        x = watch(watch(x * 2) + 1)
+        x = torch.cat([x, watch(x.flip(1))], 1)
+        x = watch(torch.stack([watch(x), watch(-x)], 1).flatten(1, 2))
+        x = torch.where(torch.tensor(True), watch(x / 3), 0.0)
+        return watch(x.expand(2, -1, -1, -1, -1).mean(0))
+
+    x = normal(1, 2, 8, 8)
+    query = LossQuery(image_net(Apply(f)), x, 0, Run())
+    seen.clear()
+    at = query.linearize(x, torch.tensor([0]))
+    assert len(seen) == 8
+    assert all(reference() is None for reference in seen[:-1])
+    assert query.method == "frozen"
+    assert at.product(normal(1, 1, 128)).isfinite().all()
 
 
 @pytest.mark.slow

@@ -268,7 +268,8 @@ def _explain(
         at_once = _rows_in_memory(inputs, query.n_classes, settings.n_programs, run)
         parts = []
         with run.progress(len(inputs), engine.method) as progress:
-            for curvature in curvatures(query, inputs, smoothing, at_once, run):
+            products = engine.asks_products(settings)
+            for curvature in curvatures(query, inputs, smoothing, at_once, run.seed, products):
                 parts.append(engine(curvature, settings, run.seed))
                 progress.update(len(curvature.rows))
         return _assemble(parts, inputs, settings.n_channels, query, engine, started)

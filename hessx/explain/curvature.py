@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hessx import ops
 from hessx.query import Linearization, LossQuery
-from hessx.run import Run, accumulation_dtype, check_int
+from hessx.run import accumulation_dtype, check_int
 
 # Up to here all class gradients cost no more than the products that a Krylov space takes.
 FEW_CLASSES = 20
@@ -53,9 +53,9 @@ class Curvature(Protocol):
 class PointCurvature:
     """At the inputs themselves."""
 
-    def __init__(self, query: LossQuery, inputs: Tensor, rows: Tensor):
+    def __init__(self, query: LossQuery, inputs: Tensor, rows: Tensor, products: bool = True):
         self.rows = rows
-        self.linearization = query.linearize(inputs[rows], rows)
+        self.linearization = query.linearize(inputs[rows], rows, products=products)
         self.gradient = self.linearization.gradient
         self.indefinite = query.method == "double-backward"
         self._few = query.n_classes <= FEW_CLASSES and not self.indefinite
@@ -103,9 +103,16 @@ class SmoothCurvature:
     """Averaged over noisy copies of each input (Definition 4 of CASO)."""
 
     def __init__(
-        self, query: LossQuery, inputs: Tensor, rows: Tensor, smoothing: Smoothing, seed: int
+        self,
+        query: LossQuery,
+        inputs: Tensor,
+        rows: Tensor,
+        smoothing: Smoothing,
+        seed: int,
+        products: bool = True,
     ):
         self.rows = rows
+        self._products = products
         self._query, self._smoothing, self._seed = query, smoothing, seed
         self._inputs = inputs[rows]
         at_once = max(1, query.examples_per_batch // len(rows))
@@ -153,11 +160,17 @@ class SmoothCurvature:
             count, *self._inputs.shape[1:]
         )
         x = x.to(self._inputs.dtype).flatten(0, 1)
-        return self._query.linearize(x, self.rows.repeat_interleave(count))
+        owners = self.rows.repeat_interleave(count)
+        return self._query.linearize(x, owners, products=self._products)
 
 
 def curvatures(
-    query: LossQuery, inputs: Tensor, smoothing: Smoothing | None, rows_at_once: int, run: Run
+    query: LossQuery,
+    inputs: Tensor,
+    smoothing: Smoothing | None,
+    rows_at_once: int,
+    seed: int,
+    products: bool,
 ) -> Iterator[Curvature]:
     """Go through the batch, some rows at a time.
 
@@ -166,7 +179,8 @@ def curvatures(
         inputs: ``(B, *shape)``.
         smoothing: None for the inputs themselves.
         rows_at_once: The most rows whose vectors fit in memory.
-        run: The call's common arguments.
+        seed: Key of the noise.
+        products: Whether more than the gradient will be asked for.
     """
     most = min(query.examples_per_batch, rows_at_once)
     if smoothing is not None:
@@ -174,9 +188,9 @@ def curvatures(
     for start in range(0, len(inputs), most):
         rows = torch.arange(start, min(start + most, len(inputs)), device=inputs.device)
         if smoothing is None:
-            yield PointCurvature(query, inputs, rows)
+            yield PointCurvature(query, inputs, rows, products)
         else:
-            yield SmoothCurvature(query, inputs, rows, smoothing, run.seed)
+            yield SmoothCurvature(query, inputs, rows, smoothing, seed, products)
 
 
 def random_start(gradient: Tensor, seed: int) -> Tensor:

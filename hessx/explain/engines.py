@@ -67,6 +67,10 @@ class Engine(ABC):
     def __call__(self, curvature: Curvature, settings: Settings, seed: int) -> Part:
         """Solve for some rows of the batch."""
 
+    def asks_products(self, settings: Settings) -> bool:
+        """Say whether more than the gradient is needed."""
+        return True
+
     def hessian(self, query: LossQuery) -> str:
         """Name the Hessian that the solutions belong to."""
         return "gauss-newton" if query.method == "forward" else "exact"
@@ -89,6 +93,10 @@ class FirstOrderEngine(Engine):
             bound = torch.full_like(lambda2[:, 0], torch.nan)
         solver = FirstOrder(curvature.gradient, lambda2, settings.n_channels)
         return Part(solver.solve(settings.select(solver, rows)), lambda2, bound)
+
+    def asks_products(self, settings: Settings) -> bool:
+        """Only for the bound that sets lambda2."""
+        return settings.lambda2 is None
 
     def hessian(self, query: LossQuery) -> str:
         """Return ``"none"``."""

@@ -21,7 +21,7 @@ from hessx.solve.low_rank import TopSpace, gram_spectrum, top_space
 _DEFAULT_RANK = 10
 # Likely classes whose gradients start the Krylov space, and the probability that they must have
 # together: below it the prediction is flat and the loss's gradient is the better start.
-_LIKELY_CLASSES = 8
+_LIKELY_CLASSES = 4
 _LIKELY_MASS = 0.9
 # A Krylov space of rank r takes some 1.5 r products, the Gram matrix c.
 _GRAM_SHARE = 0.5
@@ -115,12 +115,14 @@ def input_hessian(
 
     ``H = W (diag p - p p^T) W^T = sum_i p_i (W_i - wbar)(W_i - wbar)^T`` with W_i the gradient of
     logit i, p the softmax and ``wbar = sum_i p_i W_i``: the whole Hessian for piecewise-linear
-    models, its Gauss-Newton part for others. With up to 20 classes, or where ``rank`` is at least
-    half of them, all class gradients give every eigenpair through the Gram matrix of
-    ``B = W S, S S^T = diag p - p p^T``; the ``d x c`` matrix itself is kept only if it fits in
-    memory. Else a Krylov space on Hessian-vector products is extended until ``rtol`` is reached. It
-    starts from the likely classes, the others taken together, or where those are not likely enough
-    from the gradient of the loss, and from a random vector.
+    models, its Gauss-Newton part for others.
+
+    With up to 20 classes, or where ``rank`` is at least half of them, all class gradients give
+    every eigenpair through the Gram matrix of ``B = W S, S S^T = diag p - p p^T``. The ``d x c``
+    matrix of many classes is never kept, unless a ``memory_limit`` is given that holds it, which
+    saves time. Else a Krylov space on Hessian-vector products is extended until ``rtol`` is
+    reached. It starts from a random vector and from the likely classes, with all others taken
+    together, or, where those are not likely enough, from the gradient of the loss.
 
     Args:
         forward_func: From ``(N, *shape)`` to logits ``(N, c)``; a module or any callable.
@@ -175,14 +177,18 @@ def input_hessian(
     with run.own_arithmetic(inputs.device):
         query = LossQuery(forward_func, inputs, target, run, exact=exact)
         rank = min(d, _rank(rank, query.n_classes, exact))
-        at_once = min(query.examples_per_batch, _rows_in_memory(inputs, rank, run))
+        by_classes = query.n_classes <= FEW_CLASSES or rank >= _GRAM_SHARE * query.n_classes
+        by_classes = by_classes and query.method != "double-backward"
+        at_once = min(query.examples_per_batch, _rows_in_memory(inputs, rank, by_classes, run))
         parts = []
         with run.progress(len(inputs), "input_hessian") as progress:
             for start in range(0, len(inputs), at_once):
                 rows = torch.arange(start, min(start + at_once, len(inputs)), device=inputs.device)
-                parts.append(
-                    _decompose(PointCurvature(query, inputs, rows), rank, rtol, query, run)
-                )
+                curvature = PointCurvature(query, inputs, rows)
+                if by_classes:
+                    parts.append(_from_classes(curvature, rank, run))
+                else:
+                    parts.append(_from_products(curvature, rank, rtol, run.seed))
                 progress.update(len(rows))
         return _assemble(parts, inputs, query, started)
 
@@ -208,15 +214,6 @@ def _rank(rank: int | None, n_classes: int, exact: bool) -> int:
     return rank if exact else min(rank, n_classes - 1)
 
 
-def _decompose(
-    curvature: PointCurvature, rank: int, rtol: float, query: LossQuery, run: Run
-) -> _Part:
-    few = query.n_classes <= FEW_CLASSES or rank >= _GRAM_SHARE * query.n_classes
-    if few and not curvature.indefinite:
-        return _from_classes(curvature, rank, run)
-    return _from_products(curvature, rank, rtol, run.seed)
-
-
 def _from_classes(curvature: PointCurvature, rank: int, run: Run) -> _Part:
     """Take all classes, through the Gram matrix (appendix C)."""
     linearization, gradient = curvature.linearization, curvature.gradient
@@ -239,13 +236,14 @@ def _class_gram(
 ) -> Tensor:
     """Return ``B^T B (b, c, c)`` for the weighted, centred class gradients B.
 
-    Where B does not fit in memory, some of its columns at a time are pushed forward again: the
-    logits' response to a column, weighted, is a row of the Gram matrix.
+    B of many classes is kept only if a ``memory_limit`` was given that holds it: some columns at a
+    time are pushed forward again, for the logits' response to a column, weighted, is a row of the
+    Gram matrix.
     """
     b, c, _ = weights.shape
     column = b * gradient.shape[1] * gradient.element_size()
     fitting = max(1, run.memory(gradient.device) // 4 // column)
-    if fitting >= c:
+    if fitting >= c and (c <= FEW_CLASSES or run.memory_limit is not None):
         return ops.gram(linearization.vjp(weights))
     rows = [
         linearization.jvp(linearization.vjp(some)) @ weights.mT
@@ -319,7 +317,9 @@ def _trace_remainder(curvature: PointCurvature, found: TopSpace, seed: int) -> T
 
 def _assemble(parts: list[_Part], inputs: Tensor, query: LossQuery, started: float) -> InputHessian:
     def joined(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts])
+        tensors = [getattr(part, name) for part in parts]
+        # Many eigenvectors of one input are large: no second copy of them.
+        return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
     dtype = accumulation_dtype(inputs)
     return InputHessian(
@@ -341,13 +341,14 @@ def _assemble(parts: list[_Part], inputs: Tensor, query: LossQuery, started: flo
     )
 
 
-def _rows_in_memory(inputs: Tensor, rank: int, run: Run) -> int:
+def _rows_in_memory(inputs: Tensor, rank: int, by_classes: bool, run: Run) -> int:
     """Return how many rows' vectors fit in the half that queries leave.
 
     Raises:
         ValueError: If not even one row fits in a ``memory_limit``.
     """
-    vectors = 4 * (2 * rank + FEW_CLASSES)
+    # Eigenvectors and some class gradients, or a Krylov space, its images and both lifted.
+    vectors = 2 * rank + 8 if by_classes else 4 * (2 * rank + FEW_CLASSES)
     row = vectors * inputs[0].numel() * accumulation_dtype(inputs).itemsize
     memory = run.memory(inputs.device) // 2
     if row > memory and run.memory_limit is not None:

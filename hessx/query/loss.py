@@ -20,6 +20,22 @@ from hessx.run import Run
 class LossQuery:
     """The cross-entropy -log p_y of a classifier, asked in batches that fit in memory.
 
+    Directional derivatives of a piecewise-linear model (ReLU, ReLU6, LeakyReLU, max-pooling, batch
+    normalisation in evaluation, ...) in float32 or float64 replay the recorded pass with its gates
+    frozen, which costs less than a plain pass; the first is compared with autograd. Any other
+    model falls back to forward-mode differentiation with one RuntimeWarning that says why. Half
+    types and autocast have forward mode without a warning.
+
+    Example:
+        >>> import torch
+        >>> from hessx.query import LossQuery
+        >>> from hessx.run import Run
+        >>> x = torch.zeros(1, 2, dtype=torch.float64)
+        >>> query = LossQuery(lambda x: 2 * x, x, 0, Run())
+        >>> at = query.linearize(x, torch.tensor([0]))
+        >>> at.gradient.tolist(), at.product(torch.eye(2, dtype=torch.float64)[None]).tolist()
+        ([[-1.0, 1.0]], [[[1.0, -1.0], [-1.0, 1.0]]])
+
     Args:
         forward_func: From ``(N, *shape)`` to logits ``(N, c)``, c >= 2; a module or any callable.
         inputs: ``(B, *shape)``.

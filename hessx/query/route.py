@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 
@@ -18,6 +19,9 @@ Derivative = Callable[[Tensor], Tensor]
 # Relative disagreement of a tape with autograd beyond which it is not used: far above rounding,
 # far below what a wrong rule does.
 _AGREEMENT = {torch.float32: 1e-3, torch.float64: 1e-8}
+# Torch keeps "a dispatch mode is active" for the whole process: modes that threads enter and leave
+# in turns would leave it set, and torch.compile off.
+_RECORDING = threading.RLock()
 
 
 class Route:
@@ -51,7 +55,7 @@ class Route:
         Without a tape, the derivative is autograd's.
         """
         if tape and self.name == "frozen":
-            with Recorder(x) as recorder:
+            with _RECORDING, Recorder(x) as recorder:
                 out = self._model(x, rows)
             try:
                 return out, recorder.tape(out)

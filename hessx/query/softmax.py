@@ -29,18 +29,6 @@ def softmax_residual(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return p, torch.where(is_target, -others.sum(1, keepdim=True), others)
 
 
-def softmax_product(probabilities: Tensor, vectors: Tensor) -> Tensor:
-    """Return ``(diag p - p p^T) u`` for ``probabilities (N, c)`` and ``vectors (N, m, c)``.
-
-    The likeliest class's entry is taken off u first, which changes nothing in exact arithmetic
-    and keeps p * (u - <p, u>) from cancelling where one p is nearly 1.
-    """
-    p = probabilities[:, None]
-    likeliest = p.argmax(2, keepdim=True).expand(-1, vectors.shape[1], -1)
-    u = vectors - vectors.gather(2, likeliest)
-    return p * (u - (p * u).sum(2, keepdim=True))
-
-
 def softmax_factor(probabilities: Tensor) -> Tensor:
     """Return ``S (N, c, c)`` with rows sqrt(p_i) (e_i - p), so S^T S = diag p - p p^T.
 

@@ -18,7 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hessx.query.rules import Call, Linear, NotPiecewiseLinearError, linear_map
+from hessx.query.gate_rules import GATE_RULES
+from hessx.query.linear_rules import LINEAR_RULES
+from hessx.query.rules import Call, Linear, NotPiecewiseLinearError
+
+_RULES = LINEAR_RULES | GATE_RULES
 
 # Results that autograd takes for constants.
 _CONSTANT = {
@@ -90,10 +94,11 @@ class _Tracked:
 class _Step:
     """One map from the tangents in slots ``sources`` to those in ``outputs``."""
 
-    linear: Linear
     apply: Callable[..., Any]
     sources: tuple[int, ...]
     outputs: tuple[int, ...]
+    scaled: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None
+    channel_scale: Callable[[], Tensor] | None = None
     last_used: list[int] = field(default_factory=list)
 
 
@@ -207,7 +212,10 @@ class Recorder(TorchDispatchMode):
             problem = self._slots[id(tensor)].problem
             if problem is not None:
                 raise problem
-        return linear_map(Call(operation.name, operation.function, args, kwargs, dependent))
+        rule = _RULES.get(operation.name)
+        if rule is None:
+            raise NotPiecewiseLinearError(operation.name)
+        return rule(Call(operation.name, operation.function, args, kwargs, dependent))
 
     def _after(
         self,
@@ -240,7 +248,7 @@ class Recorder(TorchDispatchMode):
             apply = self._gates[id(out)] = _Gate(done.gate, out, version)
         sources = tuple(self._slots[id(source)].slot for source in done.sources)
         outputs = tuple(self._track(result, version) for result in results)
-        self._steps.append(_Step(done, apply, sources, outputs))
+        self._steps.append(_Step(apply, sources, outputs, done.scaled, done.channel_scale))
 
     def _protect_gate(self, changed: Any) -> None:
         gate = self._gates.pop(id(changed), None)
@@ -299,13 +307,12 @@ def _fold_scales(steps: Sequence[_Step], output: int) -> list[_Step]:
     maker = {slot: step for step in steps for slot in step.outputs}
     folded: dict[int, _Step | None] = {}
     for step in steps:
-        factors = step.linear.channel_scale
+        factors = step.channel_scale
         if factors is None or step.sources[0] not in maker or uses[step.sources[0]] > 1:
             continue
         convolution = maker[step.sources[0]]
-        if convolution.linear.scaled is not None:
-            linear = convolution.linear.scaled(factors())
-            assert linear.apply is not None
-            folded[id(convolution)] = _Step(linear, linear.apply, convolution.sources, step.outputs)
+        if convolution.scaled is not None:
+            apply = convolution.scaled(factors())
+            folded[id(convolution)] = _Step(apply, convolution.sources, step.outputs)
             folded[id(step)] = None
     return [s for step in steps if (s := folded.get(id(step), step)) is not None]

@@ -20,6 +20,8 @@ import torch
 from hessx import nvrtc as at_run_time
 from hessx.ops.moments import triton as moments
 from hessx.ops.noise import triton as noise
+from hessx.ops.shrink import triton as shrink
+from hessx.ops.softmax import triton as softmax
 from tests.gpu.compiled import budget, nvrtc, sass
 from tests.gpu.compiled.measure import (
     CAPABILITIES,
@@ -174,5 +176,19 @@ def test_one_compilation_serves_all_draws():
             noise.normal(torch.empty(16, 64), number, number, number)
             v = torch.empty(1, 16, 64)
             moments.normal_moments(v, None, 64, number, number, number)
+        names.add(tuple(kernel.hash for kernel in kernels))
+    assert len(names) == 1
+
+
+@slow
+def test_one_compilation_serves_all_batches():
+    """Numbers of rows and of those that share one are not part of a kernel."""
+    names = set()
+    for m in (1, 3, 16):
+        gradient, vector, number = torch.empty(2, 64), torch.empty(2, m, 64), torch.empty(2, m)
+        sums = torch.empty(2, m, 5, dtype=torch.float64)
+        with compiled_launches(80) as kernels:
+            softmax.softmax_product(gradient, vector)
+            shrink.fista_step(gradient, *[vector] * 3, *[number] * 4, *[vector] * 2, sums)
         names.add(tuple(kernel.hash for kernel in kernels))
     assert len(names) == 1

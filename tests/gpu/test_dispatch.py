@@ -159,13 +159,16 @@ def on_cuda(arguments, mode):
 
 @pytest.mark.parametrize("op", table.OPS, ids=lambda op: op.name)
 def test_shapes_dtypes_and_devices(op):
-    call = getattr(torch.ops.hessx, op.name)
+    def call(*arguments):
+        found = getattr(torch.ops.hessx, op.name)(*arguments)
+        return (found,) if isinstance(found, torch.Tensor) else found or ()
+
     for arguments in sample_arguments()[op.name]:
-        expected = call(*arguments) or ()
+        expected = call(*arguments)
         mode = FakeTensorMode()
         fake = on_cuda(arguments, mode)
         with mode:
-            results = call(*fake) or ()
+            results = call(*fake)
         assert len(results) == len(expected)
         for result, real in zip(results, expected, strict=True):
             assert result.device == torch.device("cuda", 0)

@@ -112,6 +112,17 @@ def test_outputs_used_again(cpu_backend, dtype):
     assert torch.equal(arguments[3], expected[0])
 
 
+def test_compiled_with_outputs_used_again():
+    arguments = problem(2, 2, 30)
+    compiled = torch.compile(
+        lambda *x, out: fista_step(*x, out=out), fullgraph=True, backend="aot_eager"
+    )
+    out = tuple(torch.empty(2, 2, 30, dtype=torch.float64) for _ in range(2))
+    _, _, sums = compiled(*arguments, out=out)
+    for found, expected in zip((*out, sums), fista_step(*arguments), strict=True):
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("shape", [(0, 2, 5), (2, 0, 5), (2, 2, 0), (0, 0, 0)])
 def test_empty(cpu_backend, shape):
     batch, m, d = shape

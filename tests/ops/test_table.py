@@ -51,7 +51,7 @@ def sample_arguments():
             (p.double(), torch.rand(2, 4, 1).double().mT),
         ],
         "soft_threshold": [(e, torch.rand(3)), (a.detach()[0].T.double(), radius)],
-        "fista_step": [(*step, *outputs), (step[0].T.contiguous().T, *step[1:], *outputs)],
+        "fista_step": [(step[0].T.contiguous().T, *step[1:], *outputs)],
     }
 
 

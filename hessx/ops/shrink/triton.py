@@ -80,9 +80,7 @@ def _fista_step_kernel(
     tl.store(next_point + row * d + columns, z, mask=mask)
     tl.store(extrapolated + row * d + columns, z + tl.load(momentum + row) * change, mask=mask)
 
-    # Columns that are not there would be NaN, not 0, where a number of the row is.
-    z = tl.where(mask, z, 0.0)
-    change = tl.where(mask, change, 0.0)
+    # Columns that are not there are 0 in all sums, but must not be counted.
     zeros = tl.where(mask & (z == 0), 1.0, 0.0)
     at = (block * rows + row) * 5
     tl.store(partial + at, tl.sum(g * z, axis=0).to(tl.float64))

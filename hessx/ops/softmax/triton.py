@@ -44,8 +44,7 @@ def _softmax_product_kernel(
         mask = columns < classes
         p = tl.load(probabilities + columns, mask=mask, other=0.0).to(tl.float64)
         u = tl.load(vectors + columns, mask=mask, other=0.0).to(tl.float64)
-        # A class that is not there has p = 0, but an infinite origin would still make it NaN.
-        mean += tl.sum(tl.where(mask, p * (u - origin), 0.0), axis=0)
+        mean += tl.sum(p * (u - origin), axis=0)
 
     for start in range(0, classes, BLOCK):
         columns = start + tl.arange(0, BLOCK).to(tl.int64)

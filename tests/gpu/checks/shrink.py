@@ -80,9 +80,10 @@ def _strided() -> None:
     arguments = problem(2, 3, 40)
     for found, exact in zip(step(*map(spread, arguments)), step(*arguments), strict=True):
         assert torch.equal(found, exact)
-    gaps = [torch.zeros(*x.shape[:-1], x.shape[-1] + 5, dtype=x.dtype) for x in arguments]
+    # Contiguous rows, no two of them equally far apart.
     rows = [
-        wide[..., 2 : x.shape[-1] + 2].copy_(x) for wide, x in zip(gaps, arguments, strict=True)
+        torch.zeros(*x.shape[:-1], x.shape[-1] + gap, dtype=x.dtype)[..., gap:].copy_(x)
+        for gap, x in enumerate(arguments, 1)
     ]
     for found, exact in zip(step(*rows), step(*arguments), strict=True):
         assert torch.equal(found, exact)

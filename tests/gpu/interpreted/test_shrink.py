@@ -9,8 +9,16 @@ import hessx
 from tests.gpu.checks import shrink
 from tests.references.shrink import problem
 
+# Types and sizes whose way through the kernels others take as well.
+_SLOW = ("9x3x7", "4101-float64", "blocks-3x2x70", "nan-2", "nan-4", "nan-5", "nan-6", "1x1x1")
 
-@pytest.mark.parametrize("case", shrink.CASES)
+
+def _marked(case: str):
+    slow = any(part in case for part in _SLOW)
+    return pytest.param(case, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize("case", map(_marked, shrink.CASES))
 def test_case(case):
     shrink.CASES[case]()
 

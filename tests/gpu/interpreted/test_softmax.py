@@ -10,8 +10,16 @@ from hessx.ops.softmax import triton as kernels
 from tests.gpu.checks import softmax
 from tests.references.softmax import arguments
 
+# Types and sizes whose way through the kernel others take as well.
+_SLOW = ("1-float64", "16-float", "17-float64", "300", "1024-float", "2050", "-0-", "-700-")
 
-@pytest.mark.parametrize("case", softmax.CASES)
+
+def _marked(case: str):
+    slow = any(part in case for part in _SLOW)
+    return pytest.param(case, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize("case", map(_marked, softmax.CASES))
 def test_case(case):
     softmax.CASES[case]()
 
