@@ -18,7 +18,7 @@ from torch import Tensor
 
 import hessx
 from bench.common import machine
-from bench.photographs import PHOTOGRAPHS, displayed, photograph_inputs
+from bench.photographs import PHOTOGRAPHS, photograph_inputs
 from bench.pictures import OUT, Panel, draw_panels, write_table
 from hessx import SparsePath, SparseSaliency
 from hessx.demo.classifier import efficientnet_lite0
@@ -43,7 +43,7 @@ def main() -> None:
         f"{path.seconds:.2f} s for the {len(path)} of CASO"
     )
     write_table(rows(swept), options.out / "caso_path.csv")
-    draw(swept, displayed(classifier, x[0]), options.out / "caso_path.png")
+    draw(swept, options.out / "caso_path.png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +133,7 @@ def rows(swept: Sweep) -> list[dict[str, float]]:
     return table
 
 
-def draw(swept: Sweep, image: object, path: Path) -> None:
+def draw(swept: Sweep, path: Path) -> None:
     """Draw the paper's panels a to c as rows, the choice of ``"auto"`` framed."""
 
     def panels(deltas: Tensor, captions: Sequence[str], frame: bool) -> list[Panel]:
