@@ -18,8 +18,8 @@ OUT = Path("out/experiments")
 GREEN = "#1b7f4b"
 _PANEL_INCHES = 1.25
 _DPI = 100
-# Maps are noisy; more colours only make the file larger.
-_COLOURS = 128
+# Maps are noisy: more colours, and their dithering, only make the file larger.
+_COLOURS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,5 +87,6 @@ def save_png(canvas: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     canvas.savefig(buffer, format="png", dpi=_DPI)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(buffer).convert("RGB").quantize(_COLOURS).save(path, optimize=True)
+    image = Image.open(buffer).convert("RGB")
+    image.quantize(_COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
     print(f"wrote {path}", flush=True)
