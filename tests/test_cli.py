@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 import hessx
 from hessx import cli, demo
+from hessx.cli.options import OPTIONS
 
 
 @pytest.fixture
@@ -57,6 +59,47 @@ def test_explain_names_the_page_after_the_picture(tiny, cat, tmp_path, monkeypat
     assert (tmp_path / "cat-smooth-hess.html").is_file()
 
 
+@pytest.mark.parametrize("method", ["caso", "cafo", "smooth-caso", "smooth-cafo"])
+def test_explain_by_a_sparse_method(method, tiny, cat, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    smoothing = ("--smooth-samples", "3", "--smooth-sigma", "0.1")
+    more = smoothing if method.startswith("smooth") else ()
+    assert cli.main(["explain", "cat.png", "--method", method, "--pixels", "300", *more]) == 0
+    printed = capsys.readouterr().out
+    assert "explains   the loss of " in printed
+    assert ("\ncaso " in printed) == method.endswith("caso")
+    assert "\ncafo " in printed
+    assert ("\ncaso path" in printed) == (method == "caso")
+    page = (tmp_path / f"cat-{method}.html").read_text(encoding="utf-8")
+    assert ("noisy copies" in page) == method.startswith("smooth")
+    moved = re.search(r"pixels that are not</th>(.*?)</tr>", page)[1]
+    assert all(0 < int(count) <= 300 for count in re.findall(r"<td>(\d+)</td>", moved))
+    assert moved.count("<td>") == 1 + method.endswith("caso")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["caso"], {"sparsity": 0.75, "k": None, "lambda1": None}),
+        (["cafo", "--sparsity", "0.5"], {"method": "cafo", "sparsity": 0.5}),
+        (["caso", "--lambda1", "0.25", "--seed", "7"], {"lambda1": 0.25, "seed": 7}),
+        (["smooth-caso"], {"method": "caso", "smooth_sigma": 0.3, "n_samples": 50}),
+    ],
+)
+def test_options_reach_the_method(arguments, expected, tiny, cat, monkeypatch):
+    class StopError(ValueError):
+        pass
+
+    def explain_pixels(*positional, **given):
+        assert expected.items() <= given.items()
+        assert ("smooth_sigma" in given) == ("smooth_sigma" in expected)
+        raise StopError("reached")
+
+    monkeypatch.setattr(demo, "explain_pixels", explain_pixels)
+    out = str(cat.parent / "page.html")
+    assert cli.main(["explain", str(cat), "--out", out, "--method", *arguments]) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -91,6 +134,27 @@ def test_mistakes_found_on_the_way(arguments, message, tiny, cat, monkeypatch, c
         (["demo", "--segments", "few"], "--segments: must be an integer >= 2, got 'few'"),
         (["demo", "--grid", "225"], "--grid: must be an integer from 1 to 224, got 225"),
         (["demo", "--seed", "-1"], "--seed: must be an integer from 0 to"),
+        (
+            ["explain", "cat.png", "--method", "caso", "--segments", "9"],
+            "argument --segments: goes with --method smooth-hess, not with caso",
+        ),
+        (
+            ["explain", "cat.png", "--pixels", "9"],
+            "argument --pixels: goes with --method caso or cafo or smooth-caso or smooth-cafo, "
+            "not with smooth-hess",
+        ),
+        (
+            ["explain", "cat.png", "--method", "cafo", "--smooth-sigma", "0.3"],
+            "argument --smooth-sigma: goes with --method smooth-caso or smooth-cafo, not with cafo",
+        ),
+        (
+            ["explain", "cat.png", "--method", "caso", "--pixels", "9", "--lambda1", "1"],
+            "argument --lambda1: not allowed with argument --pixels",
+        ),
+        (["explain", "cat.png", "--sparsity", "1"], "--sparsity: must be a number in [0, 1)"),
+        (["explain", "cat.png", "--lambda1", "-1"], "--lambda1: must be a number >= 0, got '-1'"),
+        (["explain", "cat.png", "--pixels", "0"], "--pixels: must be an integer from 1 to 50176"),
+        (["demo", "--sparsity", "0.5"], "unrecognized arguments: --sparsity 0.5"),
     ],
 )
 def test_mistakes_in_the_arguments(arguments, message, capsys):
@@ -137,8 +201,15 @@ def test_help_lists_defaults(capsys):
         cli.main(["explain", "--help"])
     assert leaving.value.code == 0
     printed = " ".join(capsys.readouterr().out.split())
-    for text in ("--method {smooth-hess}", "(default: 0.1)", "(default: the most probable class)"):
+    for text in (
+        "--method {smooth-hess,caso,cafo,smooth-caso,smooth-cafo}",
+        "(default: smooth-hess)",
+        "(default: the most probable class)",
+    ):
         assert text in printed
+    for option in OPTIONS:
+        default = "" if option.default is None else rf" \(default: {option.default:g}\)"
+        assert re.search(rf"{option.flag} {option.metavar} [^-]*{default}", printed)
     assert "SUPPRESS" not in printed
 
 
@@ -149,4 +220,27 @@ def test_demo_with_the_real_network(tmp_path, capsys):
     # Its answer does not depend on the machine beyond rounding.
     assert "'tiger cat' (class 282)" in printed
     assert "probability 0.38" in printed
-    assert (tmp_path / "demo" / "index.html").is_file()
+    # Without sparsity, and at three more values of lambda1.
+    assert "caso path  0.0%, 46.4%, 82.1%, 97.5% zero pixels" in printed
+    page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
+    assert "the cosine between CASO and CAFO is +0.9992" in page
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["caso", "smooth-cafo", "smooth-caso"])
+def test_sparse_methods_with_the_real_network(method, tmp_path, capsys):
+    photograph = demo.example_photograph()
+    path = tmp_path / "chelsea.png"
+    Image.fromarray(photograph.shown).save(path)
+    few = ("--smooth-samples", "4") if method.startswith("smooth") else ()
+    out = tmp_path / "page.html"
+    arguments = ["explain", str(path), "--method", method, "--out", str(out), "--sparsity", "0.9"]
+    assert cli.main([*arguments, *few]) == 0
+    printed = capsys.readouterr().out
+    shown = re.findall(r"^(?:caso|cafo) +([\d.]+)% zero pixels, gap ([\d.e-]+)", printed, re.M)
+    assert len(shown) == (1 if method == "smooth-cafo" else 2)
+    for share, gap in shown:
+        # The smallest lambda1 that is allowed leaves no more zeros than asked for.
+        assert float(share) == 90.0
+        assert float(gap) <= 1e-4
+    assert out.stat().st_size < 3e6

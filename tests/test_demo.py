@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from hessx.demo.interactions import strongest
 from hessx.demo.labels import place_labels
 from hessx.demo.numbers import signed, with_error
 from hessx.demo.superpixels import centres, outlines, superpixels
+from tests.references.pages import References, visible_text
 
 SIDE = 48
 
@@ -61,29 +61,12 @@ def page(explanation, tmp_path_factory):
     return demo.write_page(explanation, path).read_text(encoding="utf-8")
 
 
-class _References(HTMLParser):
-    """Collects what a page refers to, and the identifiers that it has."""
-
-    def __init__(self):
-        super().__init__()
-        self.references, self.ids = [], []
-
-    def handle_starttag(self, tag, attrs):
-        values = dict(attrs)
-        self.references += [values[name] for name in ("href", "src", "srcset") if name in values]
-        self.ids += [values["id"]] if "id" in values else []
-
-
 def page_data(page):
     return json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
 
 
-def visible_text(page):
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page.split("<main>")[1]))
-
-
 def test_page_loads_nothing(page):
-    parser = _References()
+    parser = References()
     parser.feed(page)
     assert parser.references
     assert all(value.startswith(("#", "data:")) for value in parser.references)
@@ -91,7 +74,7 @@ def test_page_loads_nothing(page):
 
 
 def test_page_refers_only_to_what_it_has(page):
-    parser = _References()
+    parser = References()
     parser.feed(page)
     inside = {value[1:] for value in parser.references if value.startswith("#")}
     assert {value for value in inside if not value.startswith("segment=")} <= set(parser.ids)

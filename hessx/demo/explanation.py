@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from hessx.demo.classes import ClassScore, score_classes
 from hessx.demo.classifier import Classifier
 from hessx.demo.photograph import Photograph
 from hessx.demo.superpixels import superpixels
@@ -22,19 +23,8 @@ DEFAULT_GRID = 14
 # 512 gradients then determine the segments' H to about a third; wider noise needs more.
 DEFAULT_SIGMA = 0.1
 DEFAULT_SAMPLES = 512
-_TOP_CLASSES = 5
 # Larger batches are no faster on a CPU and take gigabytes.
 _BATCH = 32
-
-
-@dataclass(frozen=True)
-class ClassScore:
-    """One class's answer for the photograph."""
-
-    index: int
-    name: str
-    probability: float
-    logit: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,23 +92,7 @@ def explain_photograph(
     """
     started = time.perf_counter()
     inputs = classifier.inputs(photograph.pixels)
-    with torch.no_grad():
-        logits = classifier.model(inputs)[0]
-    best = logits.topk(min(_TOP_CLASSES, len(logits))).indices.tolist()
-    if target is not None and not 0 <= target < len(logits):
-        raise ValueError(f"target must be a class from 0 to {len(logits) - 1}, got {target}")
-    probabilities = logits.softmax(0)
-
-    def score(index: int) -> ClassScore:
-        return ClassScore(
-            index,
-            classifier.class_names[index].partition(",")[0],
-            float(probabilities[index]),
-            float(logits[index]),
-        )
-
-    classes = tuple(score(index) for index in best)
-    explained = classes[0] if target is None else score(target)
+    classes, explained = score_classes(classifier, inputs, target)
     report(
         f"explains   the logit of {explained.name!r} (class {explained.index}): "
         f"{explained.logit:.3f}, probability {explained.probability:.3f}"

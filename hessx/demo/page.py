@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import platform
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import ndimage
 
-import hessx
 from hessx import plot
 from hessx.demo.explanation import Explanation, model_share
-from hessx.demo.extra import require
+from hessx.demo.fragments import (
+    circumstances,
+    class_list,
+    fill,
+    photo_definition,
+    photo_figure,
+    png,
+    shown_file,
+)
 from hessx.demo.interactions import FAINT_BELOW, STRONG_FROM, Interaction, strongest
 from hessx.demo.labels import place_labels
 from hessx.demo.numbers import decimals, signed, with_error
+from hessx.demo.saliency import SaliencyMaps
+from hessx.demo.saliency_section import saliency_section
 from hessx.demo.superpixels import centres, outlines
 from hessx.explain import SmoothHess
 from hessx.features import Grid
@@ -37,12 +41,15 @@ _DOT = 5.0
 _LABEL = 1 / 36
 
 
-def write_page(explanation: Explanation, path: str | Path) -> Path:
+def write_page(
+    explanation: Explanation, path: str | Path, saliency: SaliencyMaps | None = None
+) -> Path:
     """Write an explanation as a self-contained HTML page.
 
     Args:
         explanation: What to show.
         path: The file to write; its folder must exist.
+        saliency: CASO and CAFO of the same photograph and class, for a section of their own.
 
     Returns:
         The path.
@@ -52,7 +59,7 @@ def write_page(explanation: Explanation, path: str | Path) -> Path:
         MissingExtraError: If Pillow or scikit-image is not installed.
     """
     path = Path(path)
-    path.write_text(_page(explanation), encoding="utf-8")
+    path.write_text(_page(explanation, saliency), encoding="utf-8")
     return path
 
 
@@ -65,15 +72,14 @@ class _Drawing:
     outlines: list[str]
     centres: np.ndarray
 
-    def svg(self, content: str, label: str, *, grey: bool = True, attributes: str = "") -> str:
-        style = "photo grey" if grey else "photo"
+    def svg(self, content: str, label: str, attributes: str = "") -> str:
         return (
             f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(label)}"'
-            f'{attributes}><use href="#photo" class="{style}"/>{content}</svg>'
+            f'{attributes}><use href="#photo" class="grey"/>{content}</svg>'
         )
 
 
-def _page(explanation: Explanation) -> str:
+def _page(explanation: Explanation, saliency: SaliencyMaps | None) -> str:
     height, width = explanation.labels.shape
     drawing = _Drawing(width, height, outlines(explanation.labels), centres(explanation.labels))
     hessian, stderr = (x[0].double().numpy() for x in explanation.segments.to_dense(stderr=True))
@@ -81,23 +87,23 @@ def _page(explanation: Explanation) -> str:
     negative = strongest(hessian, stderr, _N_STRONGEST, sign=-1)
     # One number of digits for all, so that columns of numbers line up.
     places = decimals(float(np.median(stderr)))
-    shown = files("hessx.demo")
     target = explanation.target
     k = len(hessian)
     pairs = k * (k - 1) // 2
     clear = np.abs(hessian) >= STRONG_FROM * stderr
     values = {
-        "style": shown.joinpath("page.css").read_text(encoding="utf-8"),
-        "script": shown.joinpath("page.js").read_text(encoding="utf-8"),
+        "style": shown_file("page.css"),
+        "script": shown_file("page.js"),
+        "methods": "SmoothHess" if saliency is None else "SmoothHess, CAFO and CASO",
         "data": _json(_data(explanation, drawing, hessian, stderr, places)),
         "definitions": _definitions(explanation, drawing),
-        "picture": drawing.svg("", "The picture as the network sees it", grey=False),
+        "picture": photo_figure(explanation.photograph),
         "picture_name": escape(explanation.photograph.name),
         "model": escape(explanation.classifier.name),
         "target": escape(target.name),
         "probability": f"{target.probability:.1%}",
         "logit": f"{target.logit:.2f}",
-        "classes": _classes(explanation),
+        "classes": class_list(explanation.classes, target),
         "smoothgrad": _smoothgrad(explanation),
         "explorer": _explorer(drawing),
         "positive": _lines(drawing, positive, "positive", places),
@@ -108,7 +114,8 @@ def _page(explanation: Explanation) -> str:
         "grid_maps": _grid_maps(explanation, drawing),
         "blur": str(_BLUR),
         "scale": ", ".join(f"rgb{color}" for color in plot.DIVERGING),
-        "facts": _facts(explanation),
+        "facts": _facts(explanation, saliency),
+        "saliency": "" if saliency is None else saliency_section(saliency),
         "n_segments": str(k),
         "n_cells": " × ".join(map(str, explanation.grid_size)),
         "n_pairs": f"{pairs:,}",
@@ -123,8 +130,7 @@ def _page(explanation: Explanation) -> str:
         "grid_relative_error": _error(explanation.grid),
         "example": _example(positive + negative, explanation.sigma),
     }
-    page = Template(shown.joinpath("page.html").read_text(encoding="utf-8"))
-    return page.substitute(values)
+    return fill("page.html", values)
 
 
 def _data(
@@ -163,33 +169,14 @@ def _definitions(explanation: Explanation, drawing: _Drawing) -> str:
     shapes = "".join(
         f'<path id="s{segment}" d="{path}"/>' for segment, path in enumerate(drawing.outlines)
     )
-    photo = _png(explanation.photograph.shown)
-    return (
-        f'<image id="photo" href="{photo}" width="{drawing.width}" height="{drawing.height}" '
-        f'preserveAspectRatio="none"/>{shapes}'
-    )
-
-
-def _classes(explanation: Explanation) -> str:
-    listed = list(explanation.classes)
-    if explanation.target.index not in [score.index for score in listed]:
-        listed.append(explanation.target)
-    rows = []
-    for score in listed:
-        mark = ' class="explained"' if score.index == explanation.target.index else ""
-        rows.append(
-            f'<li{mark}><span class="name">{escape(score.name)}</span>'
-            f'<span class="percent">{score.probability:.1%}</span>'
-            f'<span class="bar"><i style="width:{score.probability:.2%}"></i></span></li>'
-        )
-    return "".join(rows)
+    return photo_definition(explanation.photograph) + shapes
 
 
 def _smoothgrad(explanation: Explanation) -> str:
     norm = explanation.segments.gradient[0].double().norm(dim=0).numpy()
     blurred = ndimage.gaussian_filter(norm, _BLUR)
     overlay = plot.saliency_overlay(explanation.photograph.pixels, blurred, opacity=0.75)
-    return f'<img src="{_png(overlay)}" alt="SmoothGrad map: norm of the mean gradient">'
+    return f'<img src="{png(overlay)}" alt="SmoothGrad map: norm of the mean gradient">'
 
 
 def _explorer(drawing: _Drawing) -> str:
@@ -284,7 +271,7 @@ def _grid_maps(explanation: Explanation, drawing: _Drawing) -> str:
     maps = []
     for value, vector, share in _eigenpairs(explanation.grid):
         cells = features.lift(torch.from_numpy(vector))[0].numpy()
-        picture = _png(plot.diverging_colors(cells))
+        picture = png(plot.diverging_colors(cells))
         content = (
             f'<image href="{picture}" class="tint" width="{drawing.width}" '
             f'height="{drawing.height}"/>'
@@ -313,7 +300,7 @@ def _map(picture: str, value: float, share: float) -> str:
     )
 
 
-def _facts(explanation: Explanation) -> str:
+def _facts(explanation: Explanation, saliency: SaliencyMaps | None) -> str:
     columns = (explanation.segments, explanation.grid)
     rows, across = explanation.grid_size
     n_features = [result.feature_gradient.shape[1] for result in columns]
@@ -331,17 +318,9 @@ def _facts(explanation: Explanation) -> str:
         f"<tr><th>{name}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         for name, cells in table[1:]
     )
-    width, height = explanation.photograph.size
-    versions = f"hessx {hessx.__version__}, torch {torch.__version__}, numpy {np.__version__}"
-    crop_height, crop_width = explanation.labels.shape
-    general = [
-        f"sigma {explanation.sigma:g}, seed {explanation.seed}",
-        f"{explanation.seconds:.1f} s in total, threads: {torch.get_num_threads()}",
-        f"{escape(explanation.photograph.name)}, {width} × {height}, centre crop scaled to "
-        f"{crop_width} × {crop_height}",
-        f"{versions}, Python {platform.python_version()}",
-    ]
-    lines = "".join(f"<li>{line}</li>" for line in general)
+    noise = f"<li>sigma {explanation.sigma:g}, seed {explanation.seed}</li>"
+    seconds = explanation.seconds + (0.0 if saliency is None else saliency.seconds)
+    lines = noise + circumstances(explanation.photograph, seconds)
     return (
         f'<table class="facts"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody>'
         f'</table><ul class="facts">{lines}</ul>'
@@ -374,9 +353,3 @@ def _rounded(array: np.ndarray) -> list[Any]:
 def _json(data: dict[str, Any]) -> str:
     # "</script>" inside a name would end the script element.
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _png(pixels: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    require("PIL.Image").fromarray(pixels).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

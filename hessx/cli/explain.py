@@ -1,0 +1,102 @@
+"""What ``hessx demo`` and ``hessx explain`` do."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hessx import demo
+from hessx.cli.options import SMOOTH_HESS, SMOOTHED
+
+if TYPE_CHECKING:
+    from hessx.demo import Classifier, Explanation, Photograph, SaliencyMaps
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    """Explain the example by every method that takes seconds, on one page."""
+    started = time.perf_counter()
+    photograph = demo.example_photograph()
+    out = options.out / "index.html"
+    classifier, target = _begin(options, photograph, out)
+    explanation = _interactions(options, classifier, photograph, target)
+    maps = demo.explain_pixels(
+        classifier, photograph, target=target, seed=options.seed, report=_report
+    )
+    demo.write_page(explanation, out, maps)
+    _end(out, started)
+
+
+def run_explain(options: argparse.Namespace) -> None:
+    """Explain a picture by one method."""
+    started = time.perf_counter()
+    out = getattr(options, "out", Path(f"{options.picture.stem}-{options.method}.html"))
+    if out.is_dir():
+        raise IsADirectoryError(f"--out must be a file, {out} is a folder")
+    photograph = demo.load_photograph(options.picture)
+    classifier, target = _begin(options, photograph, out)
+    if options.method == SMOOTH_HESS:
+        demo.write_page(_interactions(options, classifier, photograph, target), out)
+    else:
+        demo.write_saliency_page(_sparse_maps(options, classifier, photograph, target), out)
+    _end(out, started)
+
+
+def _begin(
+    options: argparse.Namespace, photograph: Photograph, out: Path
+) -> tuple[Classifier, int | None]:
+    width, height = photograph.size
+    _report(f"picture    {photograph.name}, {width} x {height}")
+    classifier = demo.efficientnet_lite0()
+    _report(f"model      {classifier.name}")
+    text = getattr(options, "target", None)
+    target = None if text is None else classifier.class_index(text)
+    # Before the work, so that it is not lost, and after every mistake that is known by now.
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return classifier, target
+
+
+def _interactions(
+    options: argparse.Namespace, classifier: Classifier, photograph: Photograph, target: int | None
+) -> Explanation:
+    return demo.explain_photograph(
+        classifier,
+        photograph,
+        target=target,
+        n_segments=options.segments,
+        grid=options.grid,
+        sigma=options.sigma,
+        n_samples=options.n_samples,
+        seed=options.seed,
+        report=_report,
+    )
+
+
+def _sparse_maps(
+    options: argparse.Namespace, classifier: Classifier, photograph: Photograph, target: int | None
+) -> SaliencyMaps:
+    smoothing = {}
+    if options.method in SMOOTHED:
+        smoothing = {"smooth_sigma": options.smooth_sigma, "n_samples": options.smooth_samples}
+    return demo.explain_pixels(
+        classifier,
+        photograph,
+        method=options.method.removeprefix("smooth-"),
+        target=target,
+        lambda1=options.lambda1,
+        k=options.pixels,
+        sparsity=options.sparsity,
+        seed=options.seed,
+        report=_report,
+        **smoothing,
+    )
+
+
+def _end(out: Path, started: float) -> None:
+    _report(f"total      {time.perf_counter() - started:.1f} s")
+    _report(f"page       {out} ({out.stat().st_size / 1000:.0f} kB)")
+
+
+def _report(line: str) -> None:
+    print(line, flush=True)
