@@ -10,6 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
+from hessx.ops.moments.triton import add_slots
 from hessx.ops.shrink import rules
 
 
@@ -90,19 +91,6 @@ def _fista_step_kernel(
     tl.store(partial + (at + 4), tl.sum(zeros, axis=0).to(tl.float64))
 
 
-@triton.jit(do_not_specialize=["blocks", "size"])
-def _add_blocks_kernel(partial, sums, blocks, size, BLOCK: tl.constexpr):
-    """sums[i] = partial[0, i] + partial[1, i] + ... in this order."""
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = i < size
-    value = tl.zeros((BLOCK,), tl.float64)
-    offsets = i
-    for _ in range(blocks):
-        value += tl.load(partial + offsets, mask=mask, other=0.0)
-        offsets += size
-    tl.store(sums + i, value, mask=mask)
-
-
 def _tile(d: int) -> tuple[int, int]:
     """Columns of a block, and warps: a thread has eight numbers of each operand."""
     columns = min(rules.COLUMN_BLOCK, triton.next_power_of_2(d))
@@ -176,6 +164,4 @@ def fista_step(
             BLOCK=block,
             num_warps=warps,
         )
-        _add_blocks_kernel[(triton.cdiv(sums.numel(), 128),)](
-            partial, sums, blocks, sums.numel(), BLOCK=128, num_warps=4
-        )
+        add_slots(partial, sums.zero_(), blocks)
