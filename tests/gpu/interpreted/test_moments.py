@@ -24,7 +24,8 @@ def test_case(case):
     moments.CASES[case]()
 
 
-@pytest.mark.parametrize("workspace_bytes", [pytest.param(1, marks=pytest.mark.slow), 8100])
+@pytest.mark.slow
+@pytest.mark.parametrize("workspace_bytes", [1, 8100])
 def test_splitting_over_samples_changes_no_bit(monkeypatch, workspace_bytes):
     u, v = numbers(2, 520, 9), numbers(2, 520, 9, seed=1)
     weight = numbers(2, 520, seed=2)
