@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 BUILD_INPUTS := pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*)
 C_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
-BENCHES := noise moments eigh trust_region softmax shrink smooth_hess fashion_mnist
+BENCHES := noise moments eigh trust_region softmax shrink prox smooth_hess fashion_mnist caso
+EXPERIMENTS := caso_rank_one caso_relaxation caso_first_against_second caso_path caso_gallery
 
 # A file of constraints given by its variable also holds for the isolated build of the package.
 export PIP_CONSTRAINT := constraints.txt
@@ -13,7 +14,7 @@ NVCC := $(shell nvcc --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\),.*/
 HAS_NVCC := $(shell printf '12.8\n%s\n' '$(NVCC)' | sort -C -V && echo 1 || echo 0)
 export HESSX_BUILD_CUDA ?= $(HAS_NVCC)
 
-.PHONY: demo test test-all bench gpu-report mutants lint docs clean
+.PHONY: demo test test-all bench experiments gpu-report mutants lint docs clean
 
 demo: .venv/demo.stamp
 	$(BIN)/hessx demo --out out/demo
@@ -26,6 +27,10 @@ test-all: .venv/test.stamp
 
 bench: .venv/test.stamp
 	set -e; for name in $(BENCHES); do $(BIN)/python -m bench.$$name; done
+
+# The experiments of docs/experiments.md; tables and pictures go to out/experiments.
+experiments: .venv/test.stamp
+	set -e; for name in $(EXPERIMENTS); do $(BIN)/python -m bench.$$name; done
 
 # Registers, occupancy and computed floors of every GPU kernel; no GPU is needed.
 gpu-report: .venv/test.stamp

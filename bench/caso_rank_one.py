@@ -19,20 +19,20 @@ import torch
 from torch import Tensor
 
 from bench.common import machine
+from bench.pictures import GREEN, OUT, save_png, write_table
 from tests.references.rank_one import gaussian_gram, rank_one_error
 
 CONFIDENCE = 0.9999
 CLASSES = (10, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700, 1000)
 CONFIDENCES = (0.505, 0.7, 0.9, 0.97, 0.99, 0.9999)
 FIGURE_2_CLASSES = 100
-FIGURE = Path("out/caso_rank_one.svg")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--d", type=int, default=3072, help="numbers of an input")
     parser.add_argument("--draws", type=int, default=5, help="random models")
-    parser.add_argument("--figure", type=Path, default=FIGURE, help="the picture's file")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and pictures")
     options = parser.parse_args()
     print(machine())
     grams = [gaussian_gram(options.d, max(CLASSES), seed) for seed in range(options.draws)]
@@ -42,20 +42,20 @@ def main() -> None:
         for confidence in CONFIDENCES
     }
     print(f"relative error, median of {options.draws} Gaussian models with d = {options.d}")
-    print(
-        "     c", *(f"p[0] {confidence:<8}" for confidence in CONFIDENCES), "   limit sqrt(c-2)/c"
-    )
+    rows = []
     for c in CLASSES:
-        cells = [f"{table[c, confidence]:13.4f}" for confidence in CONFIDENCES]
-        limit = math.sqrt(1 + (c - 2) / options.d) * orthogonal_limit(c)
-        print(f"{c:6}", *cells, f"{limit:8.4f} {orthogonal_limit(c):11.4f}")
+        limit = orthogonal_limit(c)
+        errors = {f"p[0] = {confidence}": table[c, confidence] for confidence in CONFIDENCES}
+        gaussian = math.sqrt(1 + (c - 2) / options.d) * limit
+        rows.append({"c": c, **errors, "limit": gaussian, "sqrt(c-2)/c": limit})
+    write_table(rows, options.out / "caso_rank_one.csv")
     ratios = {c: table[c, CONFIDENCE] / orthogonal_limit(c) for c in CLASSES}
     worst = max(ratios, key=lambda c: ratios[c])
     print(f"p[0] = {CONFIDENCE}: at most {ratios[worst]:.2f} sqrt(c - 2) / c, at c = {worst}")
     eps = torch.arange(1, 5001, dtype=torch.float64) * 1e-6
     gram = grams[0][:FIGURE_2_CLASSES, :FIGURE_2_CLASSES]
     sweep = torch.cat([rank_one_error(gram, part) for part in eps.split(500)])
-    draw(table, eps, sweep, options.figure)
+    draw(table, eps, sweep, options.out / "caso_rank_one.png")
 
 
 def orthogonal_limit(c: int) -> float:
@@ -76,7 +76,7 @@ def draw(table: dict[tuple[int, float], float], eps: Tensor, sweep: Tensor, path
 
     canvas = Figure(figsize=(11, 3.4), layout="constrained")
     first, second, third = canvas.subplots(1, 3)
-    first.plot(CLASSES, [table[c, CONFIDENCE] for c in CLASSES], "o-", color="#1b7f4b", ms=3)
+    first.plot(CLASSES, [table[c, CONFIDENCE] for c in CLASSES], "o-", color=GREEN, ms=3)
     first.plot(
         CLASSES,
         [orthogonal_limit(c) for c in CLASSES],
@@ -87,7 +87,7 @@ def draw(table: dict[tuple[int, float], float], eps: Tensor, sweep: Tensor, path
     first.set(title=f"p[0] = {CONFIDENCE}", xlabel="classes c", ylabel="relative error")
     first.legend(frameon=False)
     doubt = (FIGURE_2_CLASSES - 1) * eps
-    second.plot(-doubt.log(), sweep, color="#1b7f4b")
+    second.plot(-doubt.log(), sweep, color=GREEN)
     second.set(title=f"c = {FIGURE_2_CLASSES}", xlabel="-log(1 - p[0])")
     shades = colormaps["viridis"]
     for place, confidence in enumerate(CONFIDENCES):
@@ -98,9 +98,7 @@ def draw(table: dict[tuple[int, float], float], eps: Tensor, sweep: Tensor, path
     third.legend(frameon=False, fontsize=8)
     for panel in (first, second, third):
         panel.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.savefig(path)
-    print(f"wrote {path}")
+    save_png(canvas, path)
 
 
 if __name__ == "__main__":

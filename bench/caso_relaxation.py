@@ -14,12 +14,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy
 
 from bench.common import machine
+from bench.pictures import OUT, save_png, write_table
 from tests.references.caso_relaxation import all_supports, l1_supports, support_values
 from tests.references.digits import digits, train
 
@@ -37,18 +39,39 @@ Problem = tuple[Tensor, Tensor]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--draws", type=int, default=40, help="problems of each kind")
-    draws = parser.parse_args().draws
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and pictures")
+    options = parser.parse_args()
     print(machine())
     start = time.perf_counter()
     print(f"groups of 1 to {SIZES[-1]} of {D} inputs that agree (value lost), by c1 / L")
     print(" " * 34, *(f"{c1:<14g}" for c1 in DISTANCES))
     print(f"{'condition number of lambda2 I - H/2':<34}", "at most", end=" ")
     print(*(f"{(1 + 2 * c1) / (2 * c1):<14.3g}" for c1 in DISTANCES))
-    for name, problems in kinds(draws).items():
+    rows, agreements = [], {}
+    for name, problems in kinds(options.draws).items():
         cells = [compare(problems, c1) for c1 in DISTANCES]
+        agreements[name] = [agree for agree, _ in cells]
+        for c1, (agree, lost) in zip(DISTANCES, cells, strict=True):
+            rows.append(dict(kind=name, c1_over_L=c1, agree=agree, value_lost=lost))
         texts = [f"{agree:4.0%} ({lost:.1e})" for agree, lost in cells]
         print(f"{name:<34}", *(f"{text:<14}" for text in texts), flush=True)
     print(f"{time.perf_counter() - start:.0f} s")
+    write_table(rows, options.out / "caso_relaxation.csv", show=False)
+    draw(agreements, options.out / "caso_relaxation.png")
+
+
+def draw(agreements: dict[str, list[float]], path: Path) -> None:
+    """Draw how often the groups agree, over c1 / L."""
+    from matplotlib.figure import Figure
+
+    canvas = Figure(figsize=(6.4, 3.2), layout="constrained")
+    panel = canvas.subplots()
+    for name, shares in agreements.items():
+        panel.semilogx(DISTANCES, shares, "o-", ms=3, label=name)
+    panel.set(xlabel="c1 / L", ylabel="best group found", ylim=(0, 1.02))
+    panel.legend(frameon=False, fontsize=7)
+    panel.spines[["top", "right"]].set_visible(False)
+    save_png(canvas, path)
 
 
 def compare(problems: list[Problem], distance: float) -> tuple[float, float]:

@@ -77,12 +77,14 @@ def bench_step(batch: int, m: int, d: int, device: torch.device, compiling: bool
     for result, expected in zip(results, torch_fista_step(*arguments), strict=True):
         torch.testing.assert_close(result, expected.to(result), rtol=1e-3, atol=1e-4)
     out = results[:2]
+    walk = tuple(x.clone() for x in vectors)
     candidates = {"torch": lambda: torch_fista_step(*arguments)}
     if compiling:
         compiled = torch.compile(torch_fista_step, dynamic=False)
         candidates["compile"] = lambda: compiled(*arguments)
     candidates["hessx"] = lambda: fista_step(*arguments)
     candidates["out="] = lambda: fista_step(*arguments, out=out)
+    candidates["in place"] = lambda: fista_step(gradient, *walk, *numbers, out=(walk[2], walk[1]))
     n_bytes = 4 * d * batch * (1 + 5 * m)
     report(f"step B={batch} M={m} d={d}", candidates, n_bytes, device)
 

@@ -85,6 +85,12 @@ def _run_ops(
     ops.softmax_product(ones, vectors)
     ops.soft_threshold(ones, ones[:, 0])
     ops.fista_step(ones, *[vectors] * 3, *[numbers] * 4)
+    # The two tiles of Gram matrices that low ranks take.
+    for rank in {min(samples, 16), min(samples, 17)}:
+        basis = gradients[:, :rank].to(solved)
+        point = basis.new_ones(batch, 1, rank)
+        ops.prox_pass(basis, ones, point, ones[:, :1])
+        ops.gram(basis)
     # The kernel, and the library that solves what is larger.
     for k in {min(features, MAX_K), min(features, MAX_K + 1)}:
         ops.eigh(torch.diag_embed(ones[:, :k]))

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from hessx.query import LossQuery
 from hessx.query.scaling import scaled
-from hessx.query.softmax import cross_entropy, softmax_factor, softmax_product, softmax_residual
+from hessx.query.softmax import cross_entropy, likely_factor, softmax_factor, softmax_residual
 from hessx.run import Run
 
 # Products are compared in float64, so only the order of additions differs.
@@ -151,10 +151,20 @@ def test_softmax_pieces():
     assert_close(residual, z.softmax(1) - torch.eye(5)[y])
     assert_close(cross_entropy(z, y), nn.functional.cross_entropy(z, y, reduction="none"))
     A = torch.diag_embed(p) - p[:, :, None] * p[:, None]
-    u = normal(4, 3, 5, seed=1)
-    assert_close(softmax_product(p, u), u @ A)
     S = softmax_factor(p)
     assert_close(S.mT @ S, A)
+
+
+def test_likely_classes_and_the_others_as_one():
+    """The law of total variance: what is left out is the variance among the others."""
+    p = (2 * normal(4, 6)).softmax(1)
+    A = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    S = likely_factor(p, 3)
+    others = p.scatter(1, p.topk(3, 1).indices, 0)
+    rest = others.sum(1)[:, None, None]
+    within = torch.diag_embed(others) - others[:, :, None] * others[:, None] / rest
+    assert_close(S.mT @ S + within, A)
+    assert_close(likely_factor(p, 6)[:, :6].mT @ likely_factor(p, 6)[:, :6], A)
 
 
 @pytest.mark.parametrize("size", [0.0, 5e-324, 1e-300, 1e-20, 1.0, 1e20, 1.7e308])

@@ -115,12 +115,14 @@ def input_hessian(
 
     ``H = W (diag p - p p^T) W^T = sum_i p_i (W_i - wbar)(W_i - wbar)^T`` with W_i the gradient of
     logit i, p the softmax and ``wbar = sum_i p_i W_i``: the whole Hessian for piecewise-linear
-    models, its Gauss-Newton part for others. With up to 20 classes, or where ``rank`` is at least
-    half of them, all class gradients give every eigenpair through the Gram matrix of
-    ``B = W S, S S^T = diag p - p p^T``; the ``d x c`` matrix itself is kept only if it fits in
-    memory. Else a Krylov space on Hessian-vector products is extended until ``rtol`` is reached. It
-    starts from the likely classes, the others taken together, or where those are not likely enough
-    from the gradient of the loss, and from a random vector.
+    models, its Gauss-Newton part for others.
+
+    With up to 20 classes, or where ``rank`` is at least half of them, all class gradients give
+    every eigenpair through the Gram matrix of ``B = W S, S S^T = diag p - p p^T``. The ``d x c``
+    matrix of many classes is never kept, unless a ``memory_limit`` is given that holds it, which
+    saves time. Else a Krylov space on Hessian-vector products is extended until ``rtol`` is
+    reached. It starts from a random vector and from the likely classes, with all others taken
+    together, or, where those are not likely enough, from the gradient of the loss.
 
     Args:
         forward_func: From ``(N, *shape)`` to logits ``(N, c)``; a module or any callable.
@@ -234,13 +236,14 @@ def _class_gram(
 ) -> Tensor:
     """Return ``B^T B (b, c, c)`` for the weighted, centred class gradients B.
 
-    Where B does not fit in memory, some of its columns at a time are pushed forward again: the
-    logits' response to a column, weighted, is a row of the Gram matrix.
+    B of many classes is kept only if a ``memory_limit`` was given that holds it: some columns at a
+    time are pushed forward again, for the logits' response to a column, weighted, is a row of the
+    Gram matrix.
     """
     b, c, _ = weights.shape
     column = b * gradient.shape[1] * gradient.element_size()
     fitting = max(1, run.memory(gradient.device) // 4 // column)
-    if fitting >= c:
+    if fitting >= c and (c <= FEW_CLASSES or run.memory_limit is not None):
         return ops.gram(linearization.vjp(weights))
     rows = [
         linearization.jvp(linearization.vjp(some)) @ weights.mT
@@ -314,7 +317,9 @@ def _trace_remainder(curvature: PointCurvature, found: TopSpace, seed: int) -> T
 
 def _assemble(parts: list[_Part], inputs: Tensor, query: LossQuery, started: float) -> InputHessian:
     def joined(name: str) -> Tensor:
-        return torch.cat([getattr(part, name) for part in parts])
+        tensors = [getattr(part, name) for part in parts]
+        # Many eigenvectors of one input are large: no second copy of them.
+        return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
     dtype = accumulation_dtype(inputs)
     return InputHessian(

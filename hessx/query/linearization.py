@@ -8,10 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from hessx import ops
 from hessx.query.model import DETACHED, Model, check_finite
 from hessx.query.route import Route
 from hessx.query.scaling import scaled
-from hessx.query.softmax import softmax_factor, softmax_product, softmax_residual
+from hessx.query.softmax import softmax_factor, softmax_residual
 from hessx.run import accumulation_dtype
 
 
@@ -99,8 +100,17 @@ class Linearization:
         return self.vjp(softmax_factor(self.probabilities))
 
     def _few_at_a_time(self, function: Callable[[Tensor], Tensor], vectors: Tensor) -> Tensor:
-        parts = [function(few) for few in vectors.split(self._at_once, 1)]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        if vectors.shape[1] <= self._at_once:
+            return function(vectors)
+        out = None
+        for start in range(0, vectors.shape[1], self._at_once):
+            few = slice(start, start + self._at_once)
+            part = function(vectors[:, few])
+            if out is None:
+                out = part.new_empty(len(part), vectors.shape[1], *part.shape[2:])
+            out[:, few] = part
+        assert out is not None
+        return out
 
     def _jvp(self, tangents: Tensor) -> Tensor:
         t, scale = scaled(tangents, self._x.dtype)
@@ -110,7 +120,7 @@ class Linearization:
         return torch.stack(out, 1).double() * scale
 
     def _gauss_newton_product(self, vectors: Tensor) -> Tensor:
-        return self._vjp(softmax_product(self.probabilities, self._jvp(vectors)))
+        return self._vjp(ops.softmax_product(self.probabilities, self._jvp(vectors)))
 
     def _vjp(self, cotangents: Tensor) -> Tensor:
         u, scale = scaled(cotangents, self._logits.dtype)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hessx import ops
-
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Return ``-log p_y`` of ``logits (N, c)`` at ``target (N,)``, float64 ``(N,)``.
@@ -29,16 +27,6 @@ def softmax_residual(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     is_target = _one_hot(p, target)
     others = p.masked_fill(is_target, 0)
     return p, torch.where(is_target, -others.sum(1, keepdim=True), others)
-
-
-def softmax_product(probabilities: Tensor, vectors: Tensor) -> Tensor:
-    """Return ``(diag p - p p^T) u`` for ``probabilities (N, c)`` and ``vectors (N, m, c)``.
-
-    The likeliest class's entry is taken off u first, which changes nothing in exact arithmetic
-    and keeps p * (u - <p, u>) from cancelling where one p is nearly 1.
-    """
-    likeliest = probabilities.argmax(1)[:, None, None].expand(-1, vectors.shape[1], -1)
-    return ops.softmax_product(probabilities, vectors - vectors.gather(2, likeliest))
 
 
 def softmax_factor(probabilities: Tensor) -> Tensor:

@@ -22,6 +22,10 @@ _DECAY = 0.5
 _SLACK = 1e-5
 
 
+# Tensors that a step writes its point and the extrapolated one to.
+Buffers = tuple[Tensor, Tensor]
+
+
 @dataclass(frozen=True)
 class Iterate:
     """Where the iterations stopped, for M programs of each of B rows.
@@ -58,19 +62,28 @@ class Program:
     top: Tensor
     bottom: Tensor
 
+    def start(self) -> tuple[_Point, _Point, Buffers]:
+        """Return two points at zero, and memory for two more: steps take turns in it."""
+        shape = (*self.lambda1.shape, self.gradient.shape[1])
+        sums = self.gradient.new_zeros(*self.lambda1.shape, 5, dtype=torch.float64)
+        image = self.gradient.new_zeros(shape)
+        x, y = (_Point(self.gradient.new_zeros(shape), image, sums) for _ in range(2))
+        return x, y, (torch.empty_like(image), torch.empty_like(image))
+
     def step(
-        self, images: Tensor, point: Tensor, previous: Tensor, step: Tensor, momentum: Tensor
+        self, point: _Point, previous: _Point, step: Tensor, momentum: Tensor, out: Buffers
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Take one proximal step from ``point``, whose image is given; see hessx.ops.fista_step."""
+        """Take one proximal step from a point; see `hessx.ops.fista_step`."""
         return ops.fista_step(
             self.gradient,
-            images,
-            point,
-            previous,
-            step.to(point),
-            momentum.to(point),
-            self.lambda1.to(point),
-            self.lambda2.to(point).expand_as(self.lambda1),
+            point.image,
+            point.vector,
+            previous.vector,
+            step.to(self.gradient),
+            momentum.to(self.gradient),
+            self.lambda1.to(self.gradient),
+            self.lambda2.to(self.gradient).expand_as(self.lambda1),
+            out=out,
         )
 
     def quality(self, step: Tensor, new: _Point, old: _Point) -> tuple[Tensor, Tensor]:
@@ -115,8 +128,7 @@ def fista_backtracking(program: Program, n_iter: int) -> Iterate:
     ``G(new) >= G(y) + G'(y)(new - y) - |new - y|^2 / (2 step)`` for the smooth part G; products
     with H are linear, so a trial costs one.
     """
-    zero = program.gradient.new_zeros(*program.lambda1.shape, program.gradient.shape[1])
-    x = y = _Point(zero, zero, zero.new_zeros(*program.lambda1.shape, 5, dtype=torch.float64))
+    x, y, spare = program.start()
     step = torch.full_like(program.lambda1, _LEARNING_RATE)
     age, n_products = 1.0, 0
     objective, gap = torch.zeros_like(step), torch.full_like(step, torch.inf)
@@ -124,7 +136,7 @@ def fista_backtracking(program: Program, n_iter: int) -> Iterate:
         older = (1 + math.sqrt(1 + 4 * age**2)) / 2
         momentum = torch.full_like(step, (age - 1) / older)
         while True:
-            vector, ahead, sums = program.step(y.image, y.vector, x.vector, step, momentum)
+            vector, ahead, sums = program.step(y, x, step, momentum, spare)
             new = _Point(vector, program.product(vector), sums)
             n_products += 1
             moved = new.vector - y.vector
@@ -135,6 +147,7 @@ def fista_backtracking(program: Program, n_iter: int) -> Iterate:
                 break
             step = torch.where(short, _DECAY * step, step)
         objective, gap = program.quality(step, new, y)
+        spare = x.vector, y.vector
         y = _Point(ahead, _extrapolated_image(new, x, momentum), sums)
         x, age = new, older
     return Iterate(x.vector, objective, gap, n_products)
@@ -148,23 +161,23 @@ def fista_constant(program: Program, n_iter: int, tolerance: float) -> Iterate:
     (Nesterov, "Lectures on Convex Optimization", section 2.2). A program that has reached the
     tolerance stays as it is.
     """
-    zero = program.gradient.new_zeros(*program.lambda1.shape, program.gradient.shape[1])
-    x = y = _Point(zero, zero, zero.new_zeros(*program.lambda1.shape, 5, dtype=torch.float64))
+    x, y, spare = program.start()
     lipschitz = 2 * program.lambda2 - program.bottom.clamp(max=0)
     root = ((2 * program.lambda2 - program.top) / lipschitz).sqrt()
     step = (1 / lipschitz).expand_as(program.lambda1)
     momentum = ((1 - root) / (1 + root)).expand_as(program.lambda1)
-    delta, objective = zero, torch.zeros_like(step)
+    delta, objective = torch.zeros_like(x.vector), torch.zeros_like(step)
     gap = torch.full_like(step, torch.inf)
     n_products = 0
     while n_products < n_iter and bool((gap > tolerance).any()):
-        vector, ahead, sums = program.step(y.image, y.vector, x.vector, step, momentum)
+        vector, ahead, sums = program.step(y, x, step, momentum, spare)
         new = _Point(vector, program.product(vector), sums)
         n_products += 1
         due = gap > tolerance
         reached, bound = program.quality(step, new, y)
         delta = torch.where(due[..., None], new.vector, delta)
         objective, gap = torch.where(due, reached, objective), torch.where(due, bound, gap)
+        spare = x.vector, y.vector
         y = _Point(ahead, _extrapolated_image(new, x, momentum), sums)
         x = new
     return Iterate(delta, objective, gap, n_products)

@@ -15,6 +15,7 @@ import torch
 from hessx.ops.eigh import cuda as eigh
 from hessx.ops.moments import triton as moments
 from hessx.ops.noise import triton as noise
+from hessx.ops.prox import triton as prox
 from hessx.ops.shrink import triton as shrink
 from hessx.ops.softmax import triton as softmax
 from hessx.ops.trust_region import cuda as trust_region
@@ -200,6 +201,52 @@ def _fista(d: int, dtype: torch.dtype, *, batch: int = 8, m: int = 1) -> Launch:
     )
 
 
+# Numbers of a photograph.
+_PIXELS = 3 * 224 * 224
+
+
+def _prox(
+    r: int, dtype: torch.dtype, *, d: int = _PIXELS, lambdas: int = 8, transposed: bool = False
+) -> Launch:
+    """A pass without the Gram matrices."""
+    basis = (
+        torch.empty(1, d, r, dtype=dtype).mT if transposed else torch.empty(1, r, d, dtype=dtype)
+    )
+    gradient, z = torch.empty(1, d, dtype=dtype), torch.empty(1, lambdas, r, dtype=dtype)
+    lambda1 = torch.empty(1, lambdas, dtype=dtype)
+    outputs = 8 * lambdas * (r + 4)
+    # Two products with the basis; threshold, sums and count take about ten operations an entry.
+    operations = {_working(dtype): lambdas * d * (4.0 * r + 10)}
+    return Launch(
+        run=lambda: prox.prox_pass(basis, gradient, z, lambda1, False),
+        work=Work(_bytes(basis, gradient, z, lambda1) + outputs, operations),
+        contiguous=not transposed and d % 16 == 0 and r % 16 == 0,
+    )
+
+
+def _gram(
+    c: int,
+    dtype: torch.dtype,
+    *,
+    d: int = _PIXELS,
+    lambdas: int | None = None,
+    transposed: bool = False,
+) -> Launch:
+    """Gram matrices of rows, or of the active columns of several lambdas, half of them."""
+    x = torch.empty(1, d, c, dtype=dtype).mT if transposed else torch.empty(1, c, d, dtype=dtype)
+    count = lambdas or 1
+    point = None if lambdas is None else torch.empty(1, lambdas, d, dtype=dtype)
+    out = torch.empty(1, count, c, c, dtype=FLOAT64)
+    products = count * d * c * (c + 1) / 2 * (1 if lambdas is None else 0.5)
+    unit = "float64 tensor" if dtype == FLOAT64 else "float32"
+    return Launch(
+        run=lambda: prox.write_grams(x, point, out),
+        work=Work(_bytes(x, point, out), {unit: 2 * products}),
+        contiguous=not transposed and d % 16 == 0,
+        tensor_cores=FLOAT64 if dtype == FLOAT64 else None,
+    )
+
+
 # Every kernel, tile, type and layout; `EVERYDAY` are those that each run of the tests compiles.
 TRITON = {
     "uniform-float32": _noise("uniform", FLOAT32),
@@ -250,6 +297,23 @@ TRITON = {
     "fista-150528-float32": _fista(150528, FLOAT32),
     "fista-150528-float32-8": _fista(150528, FLOAT32, m=8),
     "fista-150528-float64": _fista(150528, FLOAT64),
+    "prox-32-float32": _prox(32, FLOAT32),
+    "prox-10-float32-one": _prox(10, FLOAT32, lambdas=1),
+    "prox-32-float32-785": _prox(32, FLOAT32, d=785),
+    "prox-32-float32-transposed": _prox(32, FLOAT32, transposed=True),
+    "prox-32-float64": _prox(32, FLOAT64),
+    "gram-10-float32": _gram(10, FLOAT32),
+    "gram-100-float32": _gram(100, FLOAT32),
+    "gram-100-float32-785": _gram(100, FLOAT32, d=785),
+    "gram-100-float32-transposed": _gram(100, FLOAT32, transposed=True),
+    "gram-100-float64": _gram(100, FLOAT64),
+    "gram-10-float64": _gram(10, FLOAT64),
+    "gram-1000-float32": _gram(1000, FLOAT32),
+    "active-10-float32": _gram(10, FLOAT32, lambdas=8),
+    "active-100-float32": _gram(100, FLOAT32, lambdas=8),
+    "active-272-float32": _gram(272, FLOAT32, lambdas=8),
+    "active-100-float64": _gram(100, FLOAT64, lambdas=8),
+    "active-10-float64": _gram(10, FLOAT64, lambdas=8),
 }
 CUDA = {
     **{
@@ -273,5 +337,7 @@ EVERYDAY = {
     "core-49-float32",
     "softmax-1000-float32",
     "fista-150528-float32",
+    "prox-32-float32",
+    "active-100-float32",
     *CUDA,
 }

@@ -10,7 +10,7 @@ import torch
 import hessx
 from hessx.ops import gram, prox_pass
 from hessx.ops.prox import native
-from tests.references.prox import bounds_of_pass, numbers, problem
+from tests.references.prox import bounds_of_gram, bounds_of_pass, numbers, problem
 
 DTYPES = (torch.float32, torch.float64)
 TILE = 512
@@ -36,12 +36,10 @@ def check_pass(basis, gradient, z, lambda1):
 def check_gram(x):
     result = gram(x)
     with hessx.backend("reference"):
-        expected, magnitudes = gram(x), gram(x.abs())
+        expected = gram(x)
     assert result.dtype == torch.float64
     assert result.shape == expected.shape
-    # As for `bounds_of_pass`: the errors of random terms cancel.
-    rounding = 2.0**-52 if x.dtype == torch.float64 else 2.0**-24
-    assert ((result - expected).abs() <= 26 * rounding * magnitudes).all()
+    assert ((result - expected).abs() <= bounds_of_gram(x)).all()
     assert torch.equal(result, result.mT)
 
 
@@ -74,6 +72,14 @@ def test_ties_and_extreme_lambdas_are_exact(cpu_backend):
     assert torch.equal(sums[0, :, 1], s.abs().sum(1).double())
     assert torch.equal(sums[0, :, 0], s.square().sum(1).double())
     assert torch.equal(sums[0, :, 2], (s * gradient).sum(1).double())
+
+
+def test_infinity_that_does_not_exceed_lambda_is_zero(cpu_backend):
+    gradient = torch.tensor([[torch.inf, 1.0, -torch.inf]]).repeat(1, 20)
+    lambda1 = torch.full((1, 1), torch.inf)
+    w, sums, grams = prox_pass(torch.ones(1, 1, 60), gradient, torch.zeros(1, 1, 1), lambda1)
+    assert w.item() == grams.item() == sums[0, 0, 0].item() == sums[0, 0, 1].item() == 0
+    assert sums[0, 0, 3].item() == 60
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 3, 5), (2, 0, 3, 5), (2, 2, 0, 5), (2, 2, 3, 0)])

@@ -112,7 +112,7 @@ def test_outputs_used_again(cpu_backend, dtype):
     assert torch.equal(arguments[3], expected[0])
 
 
-def test_compiled_with_outputs_used_again(native_level):
+def test_compiled_with_outputs_used_again():
     arguments = problem(2, 2, 30)
     compiled = torch.compile(
         lambda *x, out: fista_step(*x, out=out), fullgraph=True, backend="aot_eager"

@@ -53,15 +53,20 @@ def paper_caso(
     Every product is a double backward pass. The graph of the gradient is kept and each product
     differentiates it once more: forward pass and gradient are paid once an image.
     """
-    loss = _DifferentiatedLoss(net, x, y)
+    loss = DifferentiatedLoss(net, x, y)
     top = _power_iterations(loss.product, x, seed)
     lambda2 = top / 2 + c1
     deltas = [_fista(loss.gradient, loss.product, lambda1, lambda2) for lambda1 in lambda1s]
     return PaperCaso(torch.stack(deltas), top, lambda2, loss.n_calls)
 
 
-class _DifferentiatedLoss:
-    """The cross-entropy around one image: its gradient, and products with its Hessian."""
+class DifferentiatedLoss:
+    """The cross-entropy around one image, ``(*shape)``, and products with its Hessian.
+
+    Attributes:
+        gradient: ``(*shape)``.
+        n_calls: Gradients and products so far.
+    """
 
     def __init__(self, net: Callable[[Tensor], Tensor], x: Tensor, y: int) -> None:
         self.x = x.detach().clone().requires_grad_()
@@ -72,9 +77,17 @@ class _DifferentiatedLoss:
         self.n_calls = 1
 
     def product(self, v: Tensor) -> Tensor:
+        """Return the Hessian times ``v (*shape)``, by double backward."""
         self.n_calls += 1
         (found,) = torch.autograd.grad(self.slope, self.x, v, retain_graph=True)
         return found
+
+    def objective(self, delta: Tensor, lambda1: float, lambda2: float) -> float:
+        """Return ``g^T D + D^T H D / 2 - lambda1 |D|_1 - lambda2 |D|_2^2``, summed in float64."""
+        D = delta.double()
+        slope = self.gradient.double() + self.product(delta).double() / 2
+        sizes = lambda1 * D.abs().sum() + lambda2 * D.square().sum()
+        return ((slope * D).sum() - sizes).item()
 
 
 def _power_iterations(product: Callable[[Tensor], Tensor], x: Tensor, seed: int) -> float:

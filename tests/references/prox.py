@@ -45,3 +45,9 @@ def bounds_of_pass(
     weight = 26 * rounding * (s > 0) + undecided
     gram = torch.einsum("bmd,bkd,bld->bmkl", weight, b.abs(), b.abs())
     return w, torch.stack(sums, 2), gram
+
+
+def bounds_of_gram(x: Tensor) -> Tensor:
+    """Largest errors of a Gram matrix, by the same reasons."""
+    rounding = 2.0**-52 if x.dtype == torch.float64 else 2.0**-24
+    return 26 * rounding * (x.double().abs() @ x.double().abs().mT)

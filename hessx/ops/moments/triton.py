@@ -432,12 +432,17 @@ def _over_samples(
     for first_block in range(0, blocks, slots):
         used = min(slots, blocks - first_block)
         launch(workspace, first_block, 1, used)
-        for partial, output in zip(workspace, outputs, strict=True):
-            size = output.numel()
-            if size:
-                _add_slots_kernel[(triton.cdiv(size, 512),)](
-                    partial, output, used, size, BLOCK=512, num_warps=4
-                )
+        for slots_of_output, output in zip(workspace, outputs, strict=True):
+            add_slots(slots_of_output, output, used)
+
+
+def add_slots(slots: torch.Tensor, total: torch.Tensor, used: int) -> None:
+    """Add the first `used` of the slots to a contiguous total, in their order."""
+    size = total.numel()
+    if size:
+        _add_slots_kernel[(triton.cdiv(size, 512),)](
+            slots, total, used, size, BLOCK=512, num_warps=4
+        )
 
 
 def _batch_stride(x: torch.Tensor) -> int:

@@ -94,6 +94,12 @@ def _step_without_zeros(*arguments: Tensor) -> tuple[Tensor, ...]:
     return next_point, extrapolated, sums[..., :4].clone()
 
 
+def _prox(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    basis, gradient = numbers(BATCH, M, N, dtype=dtype), numbers(BATCH, N, dtype=dtype, seed=1)
+    z, lambda1 = numbers(BATCH, 3, M, dtype=dtype, seed=2), numbers(BATCH, 3, dtype=dtype, seed=3)
+    return basis, gradient, z, lambda1.abs()
+
+
 # A product, and a sum of N of them.
 _SUM = N + 4
 CALLS = {
@@ -114,6 +120,9 @@ CALLS = {
     "core_moments": Call(
         _moments, lambda u, v, weight: hessx.ops.core_moments(u, u.flip(2)), REALS + HALVES, _SUM
     ),
+    # No entry of these is within rounding of its lambda.
+    "prox_pass": Call(_prox, hessx.ops.prox_pass, REALS, _SUM),
+    "gram": Call(lambda dtype: _prox(dtype)[:1], lambda x: (hessx.ops.gram(x),), REALS, _SUM),
     "eigh": Call(_symmetric, _eigenvalues_and_projection, REALS, 256),
     "trust_region": Call(_convex_problems, hessx.ops.trust_region, REALS, 64),
     "softmax_product": Call(_classes, lambda p, u: (hessx.ops.softmax_product(p, u),), REALS, 4),

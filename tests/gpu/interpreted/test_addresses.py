@@ -7,6 +7,7 @@ import torch
 
 from hessx.ops.moments import triton as moments
 from hessx.ops.noise import triton as noise
+from hessx.ops.prox import triton as prox
 from hessx.ops.shrink import triton as shrink
 from hessx.ops.softmax import triton as softmax
 from tests.gpu.checks.shrink import step
@@ -84,3 +85,29 @@ def test_rows_of_a_softmax_product(monkeypatch):
             softmax, "_rows", lambda x, far=far: _Strided.of(x.view(2, 5), 0) if x is far else x
         )
         assert _first_stray(far, lambda: softmax.softmax_product(p, u)) == _STRIDE
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_prox_basis(axis):
+    x, gradient, z, lambda1 = (
+        torch.ones(2, 3, 5),
+        torch.ones(2, 5),
+        torch.ones(2, 1, 3),
+        torch.ones(2, 1),
+    )
+    for launch in (
+        lambda: prox.prox_pass(_Strided.of(x, axis), gradient, z, lambda1, False),
+        lambda: prox.gram(_Strided.of(x, axis)),
+    ):
+        assert _first_stray(x, launch) == _STRIDE
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_prox_gradient(axis):
+    gradient, z, lambda1 = torch.ones(2, 5), torch.ones(2, 1, 3), torch.ones(2, 1)
+    strided = _Strided.of(gradient, axis)
+
+    def launch():
+        prox.prox_pass(torch.ones(2, 3, 5), strided, z, lambda1, False)
+
+    assert _first_stray(gradient, launch) == _STRIDE
