@@ -164,6 +164,15 @@ class TestLambda1:
             assert torch.all(pixels <= k)
             assert torch.all(pixels >= max(1, k - 1))
 
+    @pytest.mark.parametrize("explain", [hessx.caso, hessx.cafo])
+    def test_ties_do_not_exceed_k(self, explain):
+        net = nn.Linear(8, 2).double()
+        with torch.no_grad():
+            net.weight.copy_(torch.tensor([[1.0], [-1.0]]).expand(2, 8))
+        x = torch.zeros(1, 8, dtype=torch.float64)
+        assert (explain(net, x, k=3).delta != 0).sum() == 0
+        assert (explain(net, x).delta != 0).sum() == 8
+
     def test_a_pixel_has_channels(self):
         net = nn.Sequential(nn.Flatten(), random_net(D, 6))
         x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
@@ -236,6 +245,8 @@ class TestContracts:
         torch.testing.assert_close(result.loss_change, change.detach(), rtol=1e-6, atol=1e-12)
         assert torch.all(result.loss_change > 0)
         assert torch.equal(result.target, y)
+        exact, _ = gradient_and_hessian(net, x, y)
+        torch.testing.assert_close(result.gradient, exact)
 
     def test_the_model_is_left_as_found(self, net, x):
         before = [p.clone() for p in net.parameters()]

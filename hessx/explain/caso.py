@@ -58,7 +58,8 @@ def caso(
         lambda2: A number, or ``(B,)``, above half the largest eigenvalue L of H; ``L / 2 + c1``
             unless given, with L bounded from above.
         c1: > 0.
-        k: At most so many pixels (Definition 1), in place of ``sparsity``.
+        k: At most so many pixels (Definition 1), in place of ``sparsity``; none where more than k
+            are equally large.
         sparsity: ``(low, high)``: zero pixels / pixels in ``[low, high)``.
         smooth_sigma: Smooth CASO (Definition 4): g and H are means over inputs with noise of this
             standard deviation, in the units of ``inputs``; the paper takes 0.15.
@@ -294,6 +295,7 @@ def _assemble(
     loss = query.losses(moved, rows).view(len(inputs), n_programs)
     return SparsePath(
         delta=shaped,
+        gradient=torch.cat([part.gradient for part in parts]).view(inputs.shape),
         lambda1=joined([part.solved.lambda1 for part in parts]),
         lambda2=joined([part.lambda2[:, 0] for part in parts]),
         sparsity=joined([zero_share(delta, n_channels)]),

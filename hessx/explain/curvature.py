@@ -35,11 +35,14 @@ class Curvature(Protocol):
         rows: ``(b,)``, which ones.
         gradient: ``(b, d)``, of the cross-entropy.
         indefinite: Whether H may have negative eigenvalues.
+        first_space: Vectors of the first Krylov space to solve in, half of them from the gradient
+            and half from a random vector.
     """
 
     rows: Tensor
     gradient: Tensor
     indefinite: bool
+    first_space: int
 
     def product(self, vectors: Tensor) -> Tensor:
         """Return H times each vector, ``(b, m, d)`` to ``(b, m, d)``."""
@@ -52,6 +55,8 @@ class Curvature(Protocol):
 
 class PointCurvature:
     """At the inputs themselves."""
+
+    first_space = 8
 
     def __init__(self, query: LossQuery, inputs: Tensor, rows: Tensor, products: bool = True):
         self.rows = rows
@@ -101,6 +106,9 @@ class Smoothing:
 
 class SmoothCurvature:
     """Averaged over noisy copies of each input (Definition 4 of CASO)."""
+
+    # Averages of Hessians are small beside lambda2, and their products dear.
+    first_space = 4
 
     def __init__(
         self,

@@ -24,9 +24,7 @@ from hessx.solve.sparse import FirstOrder, Fista, LowRank, Solved, Trial, solve_
 
 SOLVERS = ("newton", "fista", "fista-constant")
 
-# Vectors of the first Krylov space of the Newton solver, half of them from the gradient and half
-# from a random vector; fewer do for the bound alone.
-_SPACE = 8
+# Vectors of the first Krylov space where only the bound is asked for.
 _BOUND_SPACE = 2
 _MOST = 64
 # Of the bound of the largest eigenvalue, relative: lambda2 takes half of it.
@@ -41,11 +39,13 @@ class Part:
     """Finished rows of the batch.
 
     Attributes:
+        gradient: ``(b, d)``.
         solved: Their solutions.
         lambda2: ``(b, 1)``.
         bound: ``(b,)``, the upper bound of the largest eigenvalue, nan where none was needed.
     """
 
+    gradient: Tensor
     solved: Solved
     lambda2: Tensor
     bound: Tensor
@@ -92,7 +92,8 @@ class FirstOrderEngine(Engine):
             lambda2 = settings.lambda2[rows]
             bound = torch.full_like(lambda2[:, 0], torch.nan)
         solver = FirstOrder(curvature.gradient, lambda2, settings.n_channels)
-        return Part(solver.solve(settings.select(solver, rows)), lambda2, bound)
+        solved = solver.solve(settings.select(solver, rows))
+        return Part(curvature.gradient, solved, lambda2, bound)
 
     def asks_products(self, settings: Settings) -> bool:
         """Only for the bound that sets lambda2."""
@@ -117,7 +118,7 @@ class NewtonEngine(Engine):
                 'solver="newton" needs a positive semidefinite Hessian: with exact=True and a '
                 'model that is not piecewise linear take solver="fista" or "fista-constant"'
             )
-        spectrum = _Spectrum.of(curvature, settings, _SPACE, seed)
+        spectrum = _Spectrum.of(curvature, settings, curvature.first_space, seed)
         lambda2 = settings.weight2(spectrum.bound, rows)
         model = LowRank(
             curvature.gradient,
@@ -133,8 +134,10 @@ class NewtonEngine(Engine):
 
         if spectrum.space is None:
             every = torch.arange(len(rows), device=rows.device)
-            return Part(model.solve(select(model, every)), lambda2, spectrum.bound)
-        return Part(solve_certified(model, spectrum.space, select), lambda2, spectrum.bound)
+            solved = model.solve(select(model, every))
+        else:
+            solved = solve_certified(model, spectrum.space, select)
+        return Part(curvature.gradient, solved, lambda2, spectrum.bound)
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,8 @@ class FistaEngine(Engine):
             settings.n_channels,
             self.iterate,
         )
-        return Part(solver.solve(settings.select(solver, rows)), lambda2, spectrum.bound)
+        solved = solver.solve(settings.select(solver, rows))
+        return Part(curvature.gradient, solved, lambda2, spectrum.bound)
 
 
 def second_order_engine(solver: str, n_iter: int | None, tol: float, exact: bool) -> Engine:

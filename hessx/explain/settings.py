@@ -109,7 +109,8 @@ def checked(
         check_int("k", k, 1, n_pixels)
         if not isinstance(lambda1, str) or lambda1 == "search":
             raise ValueError(f'k takes lambda1="auto" or "cafo", got lambda1={lambda1!r}')
-        support = Support(1, k)
+        # A bound, where a range is a wish: ties give none rather than too many.
+        support = Support(0, k)
     if isinstance(lambda1, str):
         check_choice("lambda1", lambda1, LAMBDA1_RULES)
     else:

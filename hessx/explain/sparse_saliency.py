@@ -14,6 +14,7 @@ class SparseSaliency:
 
     Attributes:
         delta: ``(B, *shape)``, the solution; ``hessx.saliency_map(result.delta)`` is its picture.
+        gradient: ``(B, *shape)``, of the cross-entropy (its mean over noise, if smoothed).
         lambda1: ``(B,)``, weight of ``|delta|_1``.
         lambda2: ``(B,)``, weight of ``|delta|_2^2``.
         sparsity: ``(B,)``, zero pixels / pixels; a pixel is zero when all its channels are.
@@ -32,6 +33,7 @@ class SparseSaliency:
     """
 
     delta: Tensor
+    gradient: Tensor
     lambda1: Tensor
     lambda2: Tensor
     sparsity: Tensor
@@ -70,7 +72,7 @@ class SparseSaliency:
 class SparsePath(SparseSaliency):
     """Solutions for M values of lambda1: fields as in `SparseSaliency`, with ``(B, M)`` in front.
 
-    ``lambda2``, ``curvature_bound`` and ``target`` are ``(B,)``.
+    ``gradient``, ``lambda2``, ``curvature_bound`` and ``target`` have no M.
     """
 
     def __len__(self) -> int:
