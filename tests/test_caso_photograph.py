@@ -39,7 +39,7 @@ def test_the_largest_eigenvalue_is_that_of_a_large_space(classifier, inputs):
         query = LossQuery(classifier.model, inputs, None, Run())
         rows = torch.arange(len(inputs))
         product = query.linearize(inputs, rows).product
-        space = KrylovSpace(product, torch.randn(len(inputs), 1, inputs[0].numel()))
+        space = KrylovSpace.started(product, torch.randn(len(inputs), 1, inputs[0].numel()))
         while space.size < 30:
             space.extend()
         values = space.ritz(10).values

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from hessx.solve.fista import fista_backtracking, fista_constant
 from hessx.solve.krylov import KrylovSpace
-from hessx.solve.sparse import FirstOrder, Fista, LowRank, solve_certified
+from hessx.solve.low_rank import LowRank, solve_certified
+from hessx.solve.sparse import FirstOrder, Fista
 from tests.references.caso_paper import objective, reference_caso
 
 B, R, D = 4, 7, 120
@@ -93,7 +94,7 @@ class TestSolvers:
     def test_newton_with_a_certificate(self, excess, dtype):
         programs = Programs(excess, dtype)
         first = programs.gradient.to(dtype)[:, None]
-        space = KrylovSpace(programs.product, first)
+        space = KrylovSpace.started(programs.product, first)
         space.extend()
         model = programs.low_rank(space.nystrom(), 1e-4)
         solved = solve_certified(model, space, lambda _, rows: programs.lambda1[rows])

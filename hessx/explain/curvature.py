@@ -108,7 +108,7 @@ class SmoothCurvature:
     """Averaged over noisy copies of each input (Definition 4 of CASO)."""
 
     # Averages of Hessians are small beside lambda2, and their products dear.
-    first_space = 4
+    first_space = 6
 
     def __init__(
         self,

@@ -19,14 +19,13 @@ from hessx.query import LossQuery
 from hessx.run import check_choice, check_int
 from hessx.solve.fista import Iterate, Program, fista_backtracking, fista_constant
 from hessx.solve.krylov import KrylovSpace
-from hessx.solve.low_rank import gram_spectrum, top_space
-from hessx.solve.sparse import FirstOrder, Fista, LowRank, Solved, Trial, solve_certified
+from hessx.solve.low_rank import LowRank, solve_certified
+from hessx.solve.sparse import FirstOrder, Fista, Solved, Trial
+from hessx.solve.spectrum import gram_bound, gram_spectrum, top_space
 
 SOLVERS = ("newton", "fista", "fista-constant")
 
-# Vectors of the first Krylov space where only the bound is asked for.
-_BOUND_SPACE = 2
-_MOST = 64
+_MOST = 32
 # Of the bound of the largest eigenvalue, relative: lambda2 takes half of it.
 _BOUND_RTOL = 1e-2
 # "for 10 iterations" (section 4).
@@ -73,7 +72,7 @@ class Engine(ABC):
 
     def hessian(self, query: LossQuery) -> str:
         """Name the Hessian that the solutions belong to."""
-        return "gauss-newton" if query.method == "forward" else "exact"
+        return query.hessian
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class FirstOrderEngine(Engine):
         """Solve for some rows of the batch; the Hessian is asked only for what lambda2 needs."""
         rows = curvature.rows
         if settings.lambda2 is None:
-            bound = _Spectrum.of(curvature, settings, _BOUND_SPACE, seed).bound
+            bound = _Spectrum.of(curvature, settings, seed).bound
             lambda2 = settings.weight2(bound, rows)
         else:
             lambda2 = settings.lambda2[rows]
@@ -118,7 +117,7 @@ class NewtonEngine(Engine):
                 'solver="newton" needs a positive semidefinite Hessian: with exact=True and a '
                 'model that is not piecewise linear take solver="fista" or "fista-constant"'
             )
-        spectrum = _Spectrum.of(curvature, settings, curvature.first_space, seed)
+        spectrum = _Spectrum.of(curvature, settings, seed)
         lambda2 = settings.weight2(spectrum.bound, rows)
         model = LowRank(
             curvature.gradient,
@@ -149,7 +148,7 @@ class FistaEngine(Engine):
     def __call__(self, curvature: Curvature, settings: Settings, seed: int) -> Part:
         """Solve for some rows of the batch."""
         rows = curvature.rows
-        spectrum = _Spectrum.of(curvature, settings, _BOUND_SPACE, seed)
+        spectrum = _Spectrum.of(curvature, settings, seed)
         lambda2 = settings.weight2(spectrum.bound, rows)
         solver = Fista(
             curvature.gradient,
@@ -216,20 +215,20 @@ class _Spectrum:
         return self.space.nystrom()
 
     @classmethod
-    def of(cls, curvature: Curvature, settings: Settings, fewest: int, seed: int) -> _Spectrum:
+    def of(cls, curvature: Curvature, settings: Settings, seed: int) -> _Spectrum:
         """Take all class gradients where they are few, else a Krylov space."""
         factor = curvature.factor()
         if factor is not None:
             values, _ = gram_spectrum(ops.gram(factor))
-            # What the sums of the Gram matrix may have lost.
-            bound = values[:, 0] * (1 + 16 * torch.finfo(factor.dtype).eps)
+            bound = gram_bound(values, factor.dtype)
             return cls(bound, torch.zeros_like(bound), factor, None)
         rows = curvature.rows
         limit = None if settings.lambda2 is None else 2 * settings.lambda2[rows, 0]
         start = random_start(curvature.gradient, seed)
+        fewest = curvature.first_space
         found = top_space(curvature.product, start, 1, _BOUND_RTOL, fewest, _MOST, limit)
         bottom = torch.zeros_like(found.bound)
         if curvature.indefinite:
             # The lower end has not been waited for: no lower than the upper end is high.
-            bottom = torch.minimum(found.bottom, -found.bound)
-        return cls(found.bound, bottom, None, found.space)
+            bottom = torch.minimum(found.bottom(), -found.bound.abs())
+        return cls(found.bound.clamp(min=0), bottom, None, found.space)

@@ -16,7 +16,8 @@ from hessx.explain.curvature import FEW_CLASSES, SIGN_STREAM, PointCurvature, ra
 from hessx.query import Linearization, LossQuery
 from hessx.query.softmax import likely_factor, softmax_factor
 from hessx.run import Run, accumulation_dtype, check_inputs, check_int
-from hessx.solve.low_rank import TopSpace, gram_spectrum, top_space
+from hessx.solve.products import dot
+from hessx.solve.spectrum import TopSpace, gram_bound, gram_spectrum, top_space
 
 _DEFAULT_RANK = 10
 # Likely classes whose gradients start the Krylov space, and the probability that they must have
@@ -225,7 +226,7 @@ def _from_classes(curvature: PointCurvature, rank: int, run: Run) -> _Part:
     noise = values[:, :1] * weights.shape[1] * torch.finfo(gradient.dtype).eps
     scale = torch.where(values > noise, values, torch.inf).rsqrt()
     vectors = linearization.vjp((mixing * scale[:, None, :]).mT @ weights)
-    bound = values[:, 0] * (1 + 16 * torch.finfo(gradient.dtype).eps)
+    bound = gram_bound(values, gradient.dtype)
     zero = torch.zeros_like(trace)
     true = torch.ones_like(trace, dtype=torch.bool)
     return _Part(gradient, values, vectors, torch.zeros_like(values), bound, trace, zero, true)
@@ -262,8 +263,10 @@ def _from_products(curvature: PointCurvature, rank: int, rtol: float, seed: int)
         # Where the prediction is flat, the gradient of the loss is the better start.
         flat = (likely == 0).all(-1, keepdim=True)
         start = torch.cat([torch.where(flat, start[:, :1], likely), start[:, 1:]], 1)
+    # Fewer vectors can miss the largest eigenvalue beside a cluster of others.
+    fewest = max(rank, curvature.first_space)
     most = 2 * rank + _MOST_EXTRA
-    found = top_space(curvature.product, start, rank, rtol, rank, most)
+    found = top_space(curvature.product, start, rank, rtol, fewest, most)
     captured = found.space.projected().diagonal(dim1=-2, dim2=-1).sum(-1)
     remainder = _trace_remainder(curvature, found, seed)
     values, residuals = found.ritz.values, found.ritz.residuals
@@ -296,23 +299,27 @@ def _likely_direction(linearization: Linearization) -> Tensor:
 def _trace_remainder(curvature: PointCurvature, found: TopSpace, seed: int) -> Tensor:
     """Estimate the trace of H outside the space from one random vector, without bias.
 
-    For random signs s, ``|B s|^2`` has the mean ``tr H``, ``B B^T = H``, at the price of one
-    backward pass; where H is indefinite, ``s^T H s`` has, for signs of the inputs.
+    For random signs s and the projector P out of the space, ``|P B s|^2`` with ``B B^T = H`` has
+    the mean ``tr(P H P)``, at the price of one backward pass; where H is indefinite,
+    ``(P s)^T H (P s)`` has, for signs of the inputs.
     """
     vectors = found.space.vectors
-    count = curvature.gradient.shape[1]
-    if not curvature.indefinite:
-        weights = softmax_factor(curvature.linearization.probabilities)
-        count = weights.shape[1]
-    uniform = ops.uniform(1, count, seed=seed, stream=SIGN_STREAM, device=vectors.device)
-    signs = torch.where(uniform < 0.5, -1.0, 1.0)
+
+    def projected(x: Tensor) -> Tensor:
+        return x - (x @ vectors.mT) @ vectors
+
     if curvature.indefinite:
-        probe = signs.to(vectors).expand(len(vectors), 1, -1)
-    else:
-        probe = curvature.linearization.vjp((signs.double() @ weights)[:, :1])
-    probe = probe - (probe @ vectors.mT) @ vectors
-    image = curvature.product(probe) if curvature.indefinite else probe
-    return (probe * image).sum((-1, -2), dtype=torch.float64)
+        probe = projected(_signs(vectors.shape[-1], seed, vectors).expand(len(vectors), 1, -1))
+        return dot(probe, curvature.product(probe))[:, 0]
+    weights = softmax_factor(curvature.linearization.probabilities)
+    signs = _signs(weights.shape[1], seed, weights)
+    probe = projected(curvature.linearization.vjp((signs @ weights)[:, None]))
+    return dot(probe, probe)[:, 0]
+
+
+def _signs(n: int, seed: int, like: Tensor) -> Tensor:
+    uniform = ops.uniform(1, n, seed=seed, stream=SIGN_STREAM, device=like.device)[0]
+    return torch.where(uniform < 0.5, -1.0, 1.0).to(like)
 
 
 def _assemble(parts: list[_Part], inputs: Tensor, query: LossQuery, started: float) -> InputHessian:
@@ -335,7 +342,7 @@ def _assemble(parts: list[_Part], inputs: Tensor, query: LossQuery, started: flo
         target=query.target,
         n_classes=query.n_classes,
         n_products=query.n_products,
-        hessian="gauss-newton" if query.method == "forward" else "exact",
+        hessian=query.hessian,
         seconds=time.perf_counter() - started,
         model_seconds=query.seconds,
     )

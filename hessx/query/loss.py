@@ -103,6 +103,11 @@ class LossQuery:
         return self._route.name
 
     @property
+    def hessian(self) -> str:
+        """Which Hessian products are with: "exact" or "gauss-newton"."""
+        return "gauss-newton" if self.method == "forward" else "exact"
+
+    @property
     def n_products(self) -> int:
         """Hessian-vector products so far, one an example and vector."""
         return self._route.n_products

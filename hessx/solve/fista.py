@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hessx import ops
+from hessx.solve.products import dot
 
 # "a learning rate of 0.1 ... and decay factor of 0.5" (section 4).
 _LEARNING_RATE = 0.1
@@ -94,12 +95,12 @@ class Program:
         its square over ``2 (2 lambda2 - L)``.
         """
         sums, scale = new.sums, 2 * self.lambda2
-        curvature = _dot(new.vector, new.image)
+        curvature = dot(new.vector, new.image)
         objective = sums[..., 0] + curvature / 2 - self.lambda1 * sums[..., 1]
         objective = objective - self.lambda2 * sums[..., 2]
         weight = (1 / step - scale)[..., None].to(new.vector)
         residual = new.image - old.image + weight * (new.vector - old.vector)
-        bound = _dot(residual, residual) / (2 * (scale - self.top))
+        bound = dot(residual, residual) / (2 * (scale - self.top))
         return objective, relative_gap(bound, objective)
 
 
@@ -140,8 +141,8 @@ def fista_backtracking(program: Program, n_iter: int) -> Iterate:
             new = _Point(vector, program.product(vector), sums)
             n_products += 1
             moved = new.vector - y.vector
-            square = _dot(moved, moved)
-            curvature = _dot(moved, new.image - y.image)
+            square = dot(moved, moved)
+            curvature = dot(moved, new.image - y.image)
             short = curvature - 2 * program.lambda2 * square < -(1 + _SLACK) / step * square
             if not short.any():
                 break
@@ -185,7 +186,3 @@ def fista_constant(program: Program, n_iter: int, tolerance: float) -> Iterate:
 
 def _extrapolated_image(new: _Point, old: _Point, momentum: Tensor) -> Tensor:
     return torch.lerp(old.image, new.image, 1 + momentum[..., None].to(new.image))
-
-
-def _dot(x: Tensor, y: Tensor) -> Tensor:
-    return (x * y).sum(-1, dtype=torch.float64)

@@ -1,7 +1,8 @@
 """Extreme eigenpairs of symmetric matrices known by their products: block Krylov spaces.
 
 All rows of a batch go step by step together, each with its own matrix, but nothing of one row
-enters another: what a row gives is what it would give alone.
+enters another: what a row gives is what it would give alone. Rows whose space is complete have
+zero vectors where others go on.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import torch
 from torch import Tensor
 
 from hessx import ops
+from hessx.solve.products import inner
 
 Product = Callable[[Tensor], Tensor]
 
-# A candidate this small after orthogonalisation, relative to what it was, is dropped. Images of
-# appended vectors are combinations, whose errors are divided by this number; candidates whose
-# images are still to be asked for may be much smaller before they are rounding (in units of it).
-_DEPENDENT = 1e-3
+# In units of rounding: a candidate this small after orthogonalisation, relative to what it was, or
+# an image this small beside others of its row, has no direction of its own.
 _ROUNDING = 64
 
 
@@ -28,25 +28,24 @@ class Ritz:
     """Rayleigh-Ritz approximations in a Krylov space, largest first.
 
     Attributes:
-        values: ``(B, r)``, float64.
-        vectors: ``(B, d, r)``, orthonormal columns; zero columns where the space has fewer.
+        values: ``(B, r)``, float64; 0 where the space of a row has fewer.
+        vectors: ``(B, d, r)``, orthonormal columns, or zero columns where there are fewer.
         residuals: ``(B, r)``, ``|H v - value v|``: an eigenvalue of H lies that close.
+        gaps: ``(B, r)``, distances to the nearest other Ritz value of the space; 0 if there is none.
     """
 
     values: Tensor
     vectors: Tensor
     residuals: Tensor
+    gaps: Tensor
 
     def errors(self) -> Tensor:
         """Estimate ``|value - eigenvalue|``: ``min(residual, residual^2 / gap)``.
 
-        The gap is the distance to the nearest other Ritz value (Parlett, "The Symmetric Eigenvalue
-        Problem", section 11.7).
+        As if the Ritz values were the spectrum (Parlett, "The Symmetric Eigenvalue Problem",
+        section 11.7): eigenvalues that the space has not seen are not in the gaps.
         """
-        distance = (self.values[:, :, None] - self.values[:, None, :]).abs()
-        itself = torch.eye(distance.shape[1], dtype=torch.bool, device=distance.device)
-        gap = distance.masked_fill(itself, torch.inf).amin(-1)
-        quadratic = torch.where(gap > 0, self.residuals.square() / gap, torch.inf)
+        quadratic = torch.where(self.gaps > 0, self.residuals.square() / self.gaps, torch.inf)
         return torch.minimum(self.residuals, quadratic)
 
 
@@ -55,68 +54,94 @@ class KrylovSpace:
 
     Args:
         product: From ``(B, m, d)`` to ``(B, m, d)``: H of each row times each of its vectors.
-        start: ``(B, b, d)``, the first block.
+        vectors: ``(B, m, d)``.
+        images: ``(B, m, d)``.
+        n_last: How many vectors the last block has.
     """
 
-    def __init__(self, product: Product, start: Tensor):
-        self.product = product
-        self.vectors = start.new_empty(len(start), 0, start.shape[-1])
-        self.images = self.vectors
-        self._last = 0
-        self._append(start, None)
+    def __init__(self, product: Product, vectors: Tensor, images: Tensor, n_last: int):
+        self.product, self.vectors, self.images = product, vectors, images
+        self._n_last = n_last
+
+    @classmethod
+    def started(cls, product: Product, block: Tensor) -> KrylovSpace:
+        """Return the space of a first block ``(B, b, d)``."""
+        empty = block.new_empty(len(block), 0, block.shape[-1])
+        space = cls(product, empty, empty, 0)
+        space.append(block)
+        return space
 
     @property
     def size(self) -> int:
         """How many vectors there are, zero ones included."""
         return self.vectors.shape[1]
 
+    @property
+    def complete(self) -> Tensor:
+        """``(B,)``: whether the last block added nothing to a row."""
+        last = self.vectors[:, self.size - self._n_last :]
+        return (last == 0).all(-1).all(-1)
+
+    def counts(self) -> Tensor:
+        """Return ``(B,)``, how many vectors of each row are not zero."""
+        return (~self._is_zero()).sum(-1)
+
     def extend(self) -> None:
-        """Append the part of the last block's images that is new: one more power of H.
-
-        Nothing is appended where the space holds those images already.
-        """
-        if not self._last:
-            return
+        """Append the part of the last block's images that is new: one more power of H."""
         sizes = self.images.abs().amax(-1, keepdim=True)
-        rounding = _ROUNDING * torch.finfo(sizes.dtype).eps * sizes.amax(1, keepdim=True)
-        seen = sizes > rounding
-        self._append((self.images * seen)[:, self.size - self._last :], None)
+        rounding = _ROUNDING * torch.finfo(sizes.dtype).eps
+        first = self.size - self._n_last
+        seen = sizes[:, first:] > rounding * sizes.amax(1, keepdim=True)
+        self.append(self.images[:, first:] * seen)
 
-    def append(self, vectors: Tensor, images: Tensor) -> None:
-        """Append vectors ``(B, b, d)`` whose images under H are known; nothing is asked."""
-        self._append(vectors, images)
+    def append(self, block: Tensor) -> None:
+        """Append the part of a block ``(B, b, d)`` that is new, and ask for its images."""
+        new = self._new_directions(block)
+        self._n_last = new.shape[1]
+        if self._n_last:
+            self.vectors = torch.cat([self.vectors, new], dim=1)
+            self.images = torch.cat([self.images, self.product(new)], dim=1)
 
     def truncated(self, sizes: Tensor) -> KrylovSpace:
         """Return the space with only the first ``sizes[row]`` vectors of each row."""
-        kept = KrylovSpace.__new__(KrylovSpace)
         largest = int(sizes.max())
         index = torch.arange(largest, device=sizes.device)
         inside = (index < sizes[:, None])[..., None]
-        kept.product, kept._last = self.product, self._last
-        kept.vectors = self.vectors[:, :largest] * inside
-        kept.images = self.images[:, :largest] * inside
-        return kept
+        vectors, images = self.vectors[:, :largest] * inside, self.images[:, :largest] * inside
+        return KrylovSpace(self.product, vectors, images, min(self._n_last, largest))
 
     def rows(self, mask: Tensor) -> KrylovSpace:
         """Return the space of some rows."""
-        kept = KrylovSpace.__new__(KrylovSpace)
-        kept.product, kept._last = _of_rows(self.product, mask), self._last
-        kept.vectors, kept.images = self.vectors[mask], self.images[mask]
-        return kept
+        product = _of_rows(self.product, mask)
+        return KrylovSpace(product, self.vectors[mask], self.images[mask], self._n_last)
 
     def projected(self) -> Tensor:
         """Return ``Q H Q^T (B, m, m)`` in float64, symmetric."""
-        product = _inner(self.vectors, self.images)
+        product = inner(self.vectors, self.images)
         return (product + product.mT) / 2
 
     def ritz(self, rank: int) -> Ritz:
         """Return the ``rank`` largest Ritz pairs."""
-        values, vectors = ops.eigh(self.projected())
-        values, vectors = values.flip(-1)[:, :rank], vectors.flip(-1)[:, :, :rank]
-        coefficients = vectors.mT.to(self.vectors)
+        projected = self.projected()
+        # Zero vectors would give values of 0, above those of directions of negative curvature.
+        lowest = -4 * projected.abs().amax((-1, -2))
+        padding = torch.where(self._is_zero(), lowest[:, None], 0)
+        values, mixing = ops.eigh(projected + torch.diag_embed(padding))
+        values, mixing = values.flip(-1), mixing.flip(-1)
+        real = torch.arange(self.size, device=values.device) < self.counts()[:, None]
+        gaps = _gaps(torch.where(real, values, torch.nan))
+        kept = min(rank, self.size)
+        values = torch.where(real, values, 0)[:, :kept]
+        coefficients = (mixing * real[:, None])[..., :kept].mT.to(self.vectors)
         lifted = coefficients @ self.vectors
         residual = coefficients @ self.images - values[..., None].to(lifted) * lifted
-        return Ritz(values, lifted.mT, residual.double().norm(dim=-1))
+        missing = (0, rank - kept)
+        return Ritz(
+            torch.nn.functional.pad(values, missing),
+            torch.nn.functional.pad(lifted.mT, missing),
+            torch.nn.functional.pad(residual.double().norm(dim=-1), missing),
+            torch.nn.functional.pad(gaps[:, :kept], missing),
+        )
 
     def nystrom(self) -> Tensor:
         """Return ``basis (B, m, d)`` with ``basis^T basis <= H``, equal on the space's vectors.
@@ -130,50 +155,29 @@ class KrylovSpace:
         scale = torch.where(kept, values, 1).rsqrt() * kept
         return (vectors * scale[:, None, :]).mT.to(self.images) @ self.images
 
-    def _orthonormal(self, block: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
-        """Return orthonormal new directions of a block, and the coefficients that made them.
+    def _is_zero(self) -> Tensor:
+        return (self.vectors == 0).all(-1)
 
-        ``(new, mixing)`` with ``new = mixing [vectors; block]``. Twice Gram-Schmidt, as rounding
-        undoes one.
+    def _new_directions(self, block: Tensor) -> Tensor:
+        """Return the orthonormal directions that a block adds, without those zero in all rows.
+
+        Gram-Schmidt twice, as rounding undoes one.
         """
-        n_rows, b, _ = block.shape
-        m = self.size
-        known, new = self.vectors, []
-        mixing = block.new_zeros(n_rows, b, m + b)
-        for i in range(b):
+        smallest = _ROUNDING * torch.finfo(block.dtype).eps
+        known = self.vectors
+        for i in range(block.shape[1]):
             # Images of a nearly certain prediction are so small that their squares would vanish.
             largest = block[:, i : i + 1].abs().amax(-1, keepdim=True)
-            unit = torch.where(largest > 0, 1 / largest, 0)
-            x = block[:, i : i + 1] * unit
-            row = mixing.new_zeros(n_rows, 1, m + b)
-            row[:, :, m + i : m + i + 1] = unit
+            normal = largest >= torch.finfo(block.dtype).tiny
+            x = torch.where(normal, block[:, i : i + 1] / largest, 0)
             length = x.norm(dim=-1, keepdim=True)
             for _ in range(2):
-                weight = x @ known.mT
-                x = x - weight @ known
-                row[:, :, :m] -= weight[:, :, :m]
-                if i:
-                    row -= weight[:, :, m:] @ mixing[:, :i]
+                x = x - (x @ known.mT) @ known
             left = x.norm(dim=-1, keepdim=True)
-            scale = torch.where(left > smallest * length, 1 / left, 0)
-            mixing[:, i : i + 1] = row * scale
-            new.append(x * scale)
-            known = torch.cat([known, new[-1]], dim=1)
-        return torch.cat(new, dim=1), mixing
-
-    def _append(self, block: Tensor, images: Tensor | None) -> None:
-        """Append what is new in a block, and ask for its images unless they are given."""
-        rounding = _ROUNDING * torch.finfo(block.dtype).eps
-        new, mixing = self._orthonormal(block, rounding if images is None else _DEPENDENT)
-        kept = (new != 0).any(-1).any(0)
-        new, mixing = new[:, kept], mixing[:, kept]
-        if images is None:
-            images = self.product(new) if new.shape[1] else new
-        else:
-            images = mixing @ torch.cat([self.images, images], dim=1)
-        self._last = new.shape[1]
-        self.vectors = torch.cat([self.vectors, new], dim=1)
-        self.images = torch.cat([self.images, images], dim=1)
+            x = torch.where(left > smallest * length, x / left, 0)
+            known = torch.cat([known, x], dim=1)
+        new = known[:, self.size :]
+        return new[:, (new != 0).any(-1).any(0)]
 
 
 def _of_rows(product: Product, mask: Tensor) -> Product:
@@ -187,10 +191,9 @@ def _of_rows(product: Product, mask: Tensor) -> Product:
     return call
 
 
-def _inner(x: Tensor, y: Tensor) -> Tensor:
-    """Return ``x y^T`` with blocks of columns added up in float64."""
-    total = x.new_zeros(*x.shape[:-1], y.shape[-2], dtype=torch.float64)
-    for start in range(0, x.shape[-1], 4096):
-        part = slice(start, start + 4096)
-        total += (x[..., part] @ y[..., part].mT).double()
-    return total
+def _gaps(values: Tensor) -> Tensor:
+    """Return each value's distance to the nearest other of its row, 0 if it is the only one."""
+    distance = (values[:, :, None] - values[:, None, :]).abs().nan_to_num(nan=torch.inf)
+    itself = torch.eye(distance.shape[1], dtype=torch.bool, device=distance.device)
+    gaps = distance.masked_fill(itself, torch.inf).amin(-1)
+    return torch.where(gaps.isfinite(), gaps, 0)

@@ -1,101 +1,146 @@
-"""Low-rank models of a positive semidefinite Hessian from few products, with their certificates."""
+"""CASO in low rank: Newton's method on a model of the Hessian, with a certificate from products."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hessx import ops
-from hessx.solve.krylov import KrylovSpace, Product, Ritz
+from hessx.solve.fista import relative_gap
+from hessx.solve.krylov import KrylovSpace
+from hessx.solve.products import dot
+from hessx.solve.prox_newton import LowRankSolution, maximiser, prox_newton, shifted_gradient
+from hessx.solve.sparse import Scaled, Select, Solved, count_exceeding
+
+# Solutions are appended to the space at most so often.
+_ROUNDS = 6
 
 
-@dataclass(frozen=True)
-class TopSpace:
-    """A Krylov space in which the largest eigenvalues have converged, row by row.
-
-    Attributes:
-        space: The vectors and their images; zero vectors beyond a row's own number.
-        ritz: The Ritz pairs asked for.
-        bottom: ``(B,)``, the smallest Ritz value less its residual.
-        converged: ``(B,)``.
-    """
-
-    space: KrylovSpace
-    ritz: Ritz
-    bottom: Tensor
-    converged: Tensor
-
-    @property
-    def bound(self) -> Tensor:
-        """``(B,)``: the largest Ritz value plus its residual.
-
-        An upper bound of the largest eigenvalue unless the start was nearly orthogonal to its
-        eigenvector. For a random start and ``s`` non-zero eigenvalues, the probability that ``j``
-        vectors of its chain leave the Ritz value below ``(1 - epsilon)`` times the eigenvalue is
-        at most ``1.648 sqrt(s) exp(-(2 j - 3) sqrt(epsilon))`` (Kuczynski and Wozniakowski, 1992,
-        section 4, for the first image of the start).
-        """
-        return self.ritz.values[:, 0] + self.ritz.residuals[:, 0]
-
-
-def top_space(
-    product: Product,
-    start: Tensor,
-    rank: int,
-    rtol: float,
-    fewest: int,
-    most: int,
-    limit: Tensor | None = None,
-) -> TopSpace:
-    """Extend a Krylov space until the largest eigenvalues are known.
+class LowRank:
+    """CASO with ``H = basis^T basis``, exactly or with a certificate from products.
 
     Args:
-        product: H of each row times vectors.
-        start: ``(B, b, d)``, the first block.
-        rank: How many eigenvalues.
-        rtol: A row is done when the error of each of them is below ``rtol`` times itself, and the
-            residual of the first below ``rtol`` times it.
-        fewest: Vectors in the space, at least.
-        most: Vectors in the space, about at most.
-        limit: ``(B,)``: also go on until the first is known to lie below this number, or not.
+        gradient: ``(b, d)``.
+        basis: ``(b, r, d)``.
+        lambda2: ``(b, 1)``.
+        top: ``(b, 1)``, an upper bound of the eigenvalues of H.
+        n_channels: Channels of a pixel.
+        tol: Relative gap to reach.
     """
-    space = KrylovSpace(product, start)
-    most = min(most, start.shape[-1])
-    sizes = torch.zeros(len(start), dtype=torch.long, device=start.device)
-    while True:
-        ritz = space.ritz(min(rank, space.size))
-        done = _is_known(ritz, rtol, limit) & (space.size >= min(fewest, most))
-        sizes = torch.where((sizes == 0) & done, space.size, sizes)
-        size = space.size
-        if bool((sizes > 0).all()) or size >= most:
+
+    def __init__(
+        self,
+        gradient: Tensor,
+        basis: Tensor,
+        lambda2: Tensor,
+        top: Tensor,
+        n_channels: int,
+        tol: float,
+    ):
+        self.gradient, self.n_channels = gradient, n_channels
+        self.basis, self.lambda2, self.top, self.tol = basis, lambda2, top, tol
+        self._scaled = Scaled.of(gradient)
+
+    def pixels(self, lambda1: Tensor) -> Tensor:
+        """Return the number of non-zero pixels."""
+        return self._counted(self.solution(lambda1), lambda1)
+
+    def evaluate(self, lambda1: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the number of non-zero pixels and the objective."""
+        found = self.solution(lambda1)
+        quadratic = (found.z + found.defect).square().sum(-1)
+        objective = found.objective(quadratic, self._unit(lambda1), self.lambda2)
+        return self._counted(found, lambda1), objective * self._scaled.scale.square()
+
+    def solve(self, lambda1: Tensor) -> Solved:
+        """Return the solutions for H = basis^T basis."""
+        found = self.solution(lambda1)
+        residual = found.defect.to(self.basis) @ self.basis
+        quadratic = (found.z + found.defect).square().sum(-1)
+        return self._scaled_back(self._delta(found, lambda1), lambda1, found, quadratic, residual)
+
+    def solve_in(self, space: KrylovSpace, lambda1: Tensor) -> tuple[Solved, Tensor]:
+        """Return the solutions for the H of a space, and vectors along them.
+
+        ``H D - basis^T z`` is a supergradient of the objective at D, so with its length rho strong
+        concavity bounds the gap by ``rho^2 / (2 (2 lambda2 - L))``.
+        """
+        found = self.solution(lambda1)
+        delta = self._delta(found, lambda1)
+        images = space.product(delta)
+        residual = images - found.z.to(delta) @ self.basis
+        solved = self._scaled_back(delta, lambda1, found, dot(delta, images), residual)
+        return solved, delta
+
+    def rows(self, index: Tensor, basis: Tensor) -> LowRank:
+        """Return the solver of some rows, with another basis."""
+        return LowRank(
+            self.gradient[index],
+            basis,
+            self.lambda2[index],
+            self.top[index],
+            self.n_channels,
+            self.tol,
+        )
+
+    def _delta(self, found: LowRankSolution, lambda1: Tensor) -> Tensor:
+        unit = self._unit(lambda1)
+        return maximiser(self.basis, self._scaled.unit, found.z, unit, self.lambda2)
+
+    def _scaled_back(
+        self,
+        delta: Tensor,
+        lambda1: Tensor,
+        found: LowRankSolution,
+        quadratic: Tensor,
+        residual: Tensor,
+    ) -> Solved:
+        objective = found.objective(quadratic, self._unit(lambda1), self.lambda2)
+        bound = dot(residual, residual) / (2 * (2 * self.lambda2 - self.top))
+        scale = self._scaled.scale
+        return Solved(
+            delta * scale[..., None].to(delta),
+            lambda1,
+            objective * scale.square(),
+            relative_gap(bound, objective),
+        )
+
+    def solution(self, lambda1: Tensor) -> LowRankSolution:
+        """Return the solutions in the unknowns of the basis, for gradients scaled to 1."""
+        unit = self._scaled.unit
+        return prox_newton(self.basis, unit, self._unit(lambda1), self.lambda2, self.tol / 10)
+
+    def _counted(self, found: LowRankSolution, lambda1: Tensor) -> Tensor:
+        point = shifted_gradient(self.basis, self._scaled.unit, found.z)
+        return count_exceeding(point, self._unit(lambda1), self.n_channels)
+
+    def _unit(self, lambda1: Tensor) -> Tensor:
+        return lambda1 / self._scaled.scale
+
+
+def solve_certified(model: LowRank, space: KrylovSpace, select: Select) -> Solved:
+    """Solve with a Krylov space's low-rank model; append solutions until the gap is small.
+
+    A solution whose certificate misses the tolerance shows a direction in which the model lacks
+    something, so it goes into the space. Rows stop one by one: when all their solutions reach the
+    tolerance, or when a round made none of them better, which rounding can bring about. Each
+    program keeps the solution of its smallest gap.
+    """
+    rows = torch.arange(len(model.gradient), device=model.gradient.device)
+    solved, vectors = model.solve_in(space, select(model, rows))
+    best = solved
+    for _ in range(_ROUNDS):
+        missed = best.gap[rows] > model.tol
+        left = missed.any(-1)
+        if not left.any():
             break
-        space.extend()
-        if space.size == size:
-            break
-    converged = sizes > 0
-    space = space.truncated(torch.where(converged, sizes, space.size))
-    every = space.ritz(space.size)
-    wanted = Ritz(every.values[:, :rank], every.vectors[..., :rank], every.residuals[:, :rank])
-    # Zero vectors give Ritz values of 0, which bound nothing.
-    bottom = (every.values - every.residuals).amin(-1)
-    return TopSpace(space, wanted, bottom, converged)
-
-
-def _is_known(ritz: Ritz, rtol: float, limit: Tensor | None) -> Tensor:
-    top, residual = ritz.values[:, 0], ritz.residuals[:, 0]
-    # Beyond the rank of H, eigenvalues are rounding of the largest.
-    rounding = 64 * torch.finfo(ritz.vectors.dtype).eps * top.abs()
-    allowed = torch.maximum(rtol * ritz.values.abs(), rounding[:, None])
-    known = (ritz.errors() <= allowed).all(-1)
-    known &= residual <= rtol * top.abs()
-    if limit is not None:
-        known &= (top + residual < limit) | (top >= limit)
-    return known
-
-
-def gram_spectrum(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenvalues, descending and not below 0, and eigenvectors of Gram matrices."""
-    values, vectors = ops.eigh(gram)
-    return values.flip(-1).clamp(min=0), vectors.flip(-1)
+        rows, space = rows[left], space.rows(left)
+        space.append(vectors[left] * missed[left][..., None])
+        model = model.rows(left, space.nystrom())
+        before = best.gap[rows]
+        solved, vectors = model.solve_in(space, select(model, rows))
+        best = best.improved(rows, solved)
+        going = (best.gap[rows] < before).any(-1)
+        if not going.all():
+            rows, space, vectors = rows[going], space.rows(going), vectors[going]
+            model = model.rows(going, model.basis[going])
+    return best

@@ -103,7 +103,7 @@ def prox_newton(
     )
 
 
-def solution(
+def maximiser(
     basis: Tensor, gradient: Tensor, z: Tensor, lambda1: Tensor, lambda2: Tensor
 ) -> Tensor:
     """Return ``D (B, M, d) = S(g + basis^T z, lambda1) / (2 lambda2)``."""

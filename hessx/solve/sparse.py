@@ -1,4 +1,4 @@
-"""CAFO in closed form and CASO by three solvers, on some rows of a batch, in the paper's units.
+"""Solvers of the sparse program on some rows of a batch: what they share, CAFO, and FISTA.
 
     maximise over D:  g^T D + D^T H D / 2 - lambda1 |D|_1 - lambda2 |D|_2^2
 
@@ -19,13 +19,10 @@ from torch import Tensor
 
 from hessx import ops
 from hessx.solve import fista
-from hessx.solve.fista import Iterate, relative_gap
-from hessx.solve.krylov import KrylovSpace, Product
-from hessx.solve.prox_newton import LowRankSolution, prox_newton, shifted_gradient, solution
+from hessx.solve.fista import Iterate
+from hessx.solve.krylov import Product
+from hessx.solve.products import dot
 from hessx.solve.sparsity import pixel_magnitudes
-
-# Certified solutions are appended to the basis at most so often.
-_ROUNDS = 6
 
 
 @dataclass(frozen=True)
@@ -42,14 +39,16 @@ class Solved:
     objective: Tensor
     gap: Tensor
 
-    def replaced(self, rows: Tensor, other: Solved) -> Solved:
-        """Return these solutions with those of some rows replaced."""
-        return Solved(
-            self.delta.index_copy(0, rows, other.delta),
-            self.lambda1.index_copy(0, rows, other.lambda1),
-            self.objective.index_copy(0, rows, other.objective),
-            self.gap.index_copy(0, rows, other.gap),
-        )
+    def improved(self, rows: Tensor, other: Solved) -> Solved:
+        """Return these solutions with those of some rows replaced where their gap is smaller."""
+        better = other.gap < self.gap[rows]
+
+        def merged(name: str) -> Tensor:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            choose = better[(...,) + (None,) * (mine.dim() - 2)]
+            return mine.index_copy(0, rows, torch.where(choose, theirs, mine[rows]))
+
+        return Solved(*(merged(name) for name in ("delta", "lambda1", "objective", "gap")))
 
 
 class Trial(Protocol):
@@ -95,7 +94,7 @@ class FirstOrder:
 
     def pixels(self, lambda1: Tensor) -> Tensor:
         """Return the number of non-zero pixels."""
-        return _exceeding(self.gradient[:, None], lambda1, self.n_channels)
+        return count_exceeding(self.gradient[:, None], lambda1, self.n_channels)
 
     def evaluate(self, lambda1: Tensor) -> tuple[Tensor, Tensor]:
         """Return the number of non-zero pixels and the objective."""
@@ -114,133 +113,7 @@ class FirstOrder:
 
     def _objective(self, shrunk: Tensor, lambda1: Tensor) -> Tensor:
         """Return ``|S(g, lambda1)|^2 / (4 lambda2)``."""
-        return shrunk.double().square().sum(-1) / (4 * self._lambda2)
-
-
-class LowRank:
-    """CASO with ``H = basis^T basis``, exactly or with a certificate from products.
-
-    Args:
-        gradient: ``(b, d)``.
-        basis: ``(b, r, d)``.
-        lambda2: ``(b, 1)``.
-        top: ``(b, 1)``, an upper bound of the eigenvalues of H.
-        n_channels: Channels of a pixel.
-        tol: Relative gap to reach.
-    """
-
-    def __init__(
-        self,
-        gradient: Tensor,
-        basis: Tensor,
-        lambda2: Tensor,
-        top: Tensor,
-        n_channels: int,
-        tol: float,
-    ):
-        self.gradient, self.n_channels = gradient, n_channels
-        self.basis, self.lambda2, self.top, self.tol = basis, lambda2, top, tol
-        self._scaled = Scaled.of(gradient)
-
-    def pixels(self, lambda1: Tensor) -> Tensor:
-        """Return the number of non-zero pixels."""
-        return self._counted(self.solution(lambda1), lambda1)
-
-    def evaluate(self, lambda1: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the number of non-zero pixels and the objective."""
-        found = self.solution(lambda1)
-        quadratic = (found.z + found.defect).square().sum(-1)
-        objective = found.objective(quadratic, self._unit(lambda1), self.lambda2)
-        return self._counted(found, lambda1), objective * self._scaled.scale.square()
-
-    def solve(self, lambda1: Tensor) -> Solved:
-        """Return the solutions for H = basis^T basis."""
-        found = self.solution(lambda1)
-        residual = found.defect.to(self.basis) @ self.basis
-        quadratic = (found.z + found.defect).square().sum(-1)
-        return self._scaled_back(self._delta(found, lambda1), lambda1, found, quadratic, residual)
-
-    def solve_in(self, space: KrylovSpace, lambda1: Tensor) -> tuple[Solved, Tensor, Tensor]:
-        """Return the solutions for the H of a space, and vectors along them with their images.
-
-        ``H D - basis^T z`` is a supergradient of the objective at D, so with its length rho strong
-        concavity bounds the gap by ``rho^2 / (2 (2 lambda2 - L))``.
-        """
-        found = self.solution(lambda1)
-        delta = self._delta(found, lambda1)
-        images = space.product(delta)
-        residual = images - found.z.to(delta) @ self.basis
-        solved = self._scaled_back(delta, lambda1, found, _dot(delta, images), residual)
-        return solved, delta, images
-
-    def rows(self, index: Tensor, basis: Tensor) -> LowRank:
-        """Return the solver of some rows, with another basis."""
-        return LowRank(
-            self.gradient[index],
-            basis,
-            self.lambda2[index],
-            self.top[index],
-            self.n_channels,
-            self.tol,
-        )
-
-    def _delta(self, found: LowRankSolution, lambda1: Tensor) -> Tensor:
-        unit = self._unit(lambda1)
-        return solution(self.basis, self._scaled.unit, found.z, unit, self.lambda2)
-
-    def _scaled_back(
-        self,
-        delta: Tensor,
-        lambda1: Tensor,
-        found: LowRankSolution,
-        quadratic: Tensor,
-        residual: Tensor,
-    ) -> Solved:
-        objective = found.objective(quadratic, self._unit(lambda1), self.lambda2)
-        bound = _dot(residual, residual) / (2 * (2 * self.lambda2 - self.top))
-        scale = self._scaled.scale
-        return Solved(
-            delta * scale[..., None].to(delta),
-            lambda1,
-            objective * scale.square(),
-            relative_gap(bound, objective),
-        )
-
-    def solution(self, lambda1: Tensor) -> LowRankSolution:
-        """Return the solutions in the unknowns of the basis, for gradients scaled to 1."""
-        unit = self._scaled.unit
-        return prox_newton(self.basis, unit, self._unit(lambda1), self.lambda2, self.tol / 10)
-
-    def _counted(self, found: LowRankSolution, lambda1: Tensor) -> Tensor:
-        point = shifted_gradient(self.basis, self._scaled.unit, found.z)
-        return _exceeding(point, self._unit(lambda1), self.n_channels)
-
-    def _unit(self, lambda1: Tensor) -> Tensor:
-        return lambda1 / self._scaled.scale
-
-
-def solve_certified(model: LowRank, space: KrylovSpace, select: Select) -> Solved:
-    """Solve with a Krylov space's low-rank model; append solutions until the gap is small.
-
-    A solution whose certificate misses the tolerance shows a direction in which the model lacks
-    something, and its image is known already: both go into the space. Rows stop one by one.
-    """
-    rows = torch.arange(len(model.gradient), device=model.gradient.device)
-    answer: Solved | None = None
-    for last in (*[False] * _ROUNDS, True):
-        lambda1 = select(model, rows)
-        solved, delta, images = model.solve_in(space, lambda1)
-        answer = solved if answer is None else answer.replaced(rows, solved)
-        missed = solved.gap > model.tol
-        left = missed.any(-1)
-        if last or not left.any():
-            break
-        wanted = missed[left][..., None]
-        rows, space = rows[left], space.rows(left)
-        space.append(delta[left] * wanted, images[left] * wanted)
-        model = model.rows(left, space.nystrom())
-    assert answer is not None
-    return answer
+        return dot(shrunk, shrunk) / (4 * self._lambda2)
 
 
 class Fista:
@@ -278,7 +151,7 @@ class Fista:
         """Return the number of non-zero pixels and the objective."""
         solved = self.solve(lambda1)
         zero = torch.zeros_like(lambda1)
-        return _exceeding(solved.delta, zero, self.n_channels), solved.objective
+        return count_exceeding(solved.delta, zero, self.n_channels), solved.objective
 
     def solve(self, lambda1: Tensor) -> Solved:
         """Return where the iterations stop."""
@@ -300,11 +173,7 @@ class Fista:
         )
 
 
-def _exceeding(point: Tensor, lambda1: Tensor, n_channels: int) -> Tensor:
+def count_exceeding(point: Tensor, lambda1: Tensor, n_channels: int) -> Tensor:
     """Count the pixels of ``S(point, lambda1)`` that are not zero."""
     above = pixel_magnitudes(point, n_channels) > lambda1[..., None].to(point)
     return above.sum(-1)
-
-
-def _dot(x: Tensor, y: Tensor) -> Tensor:
-    return (x * y).sum(-1, dtype=torch.float64)
