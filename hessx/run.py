@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -76,6 +77,20 @@ class Run:
             return self.memory_limit
         return int(DEFAULT_MEMORY_SHARE * _free_memory(device))
 
+    def rows_in_memory(self, row_bytes: int, device: torch.device, what: str) -> int:
+        """Return how many rows of so many bytes fit in the half that queries leave.
+
+        Raises:
+            ValueError: If not even one row fits in a ``memory_limit``.
+        """
+        memory = self.memory(device) // 2
+        if row_bytes > memory and self.memory_limit is not None:
+            raise ValueError(
+                f"memory_limit must be at least {2 * row_bytes} bytes for {what}, "
+                f"got {self.memory_limit}"
+            )
+        return max(1, memory // row_bytes)
+
     def progress(self, total: int, name: str) -> tqdm:
         """Return a progress bar over ``total`` model queries, silent unless asked for."""
         return tqdm(total=total, desc=name, unit="grad", disable=not self.show_progress)
@@ -93,6 +108,14 @@ def check_int(name: str, value: Any, low: int, high: int | None = None) -> None:
     if value < low or (high is not None and value > high):
         limits = f">= {low}" if high is None else f"between {low} and {high}"
         raise ValueError(f"{name} must be {limits}, got {value}")
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a number > 0 and finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be > 0 and finite, got {value}")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

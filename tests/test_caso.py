@@ -140,7 +140,7 @@ class TestLambda1:
         denser = hessx.caso(net, x, lambda1=result.lambda1 * 0.99)
         assert torch.all(denser.sparsity <= result.sparsity)
         assert torch.all(denser.objective > result.objective)
-        assert (denser.sparsity < 0.75).any()
+        assert torch.all(hessx.caso(net, x, lambda1=result.lambda1 * 0.9).sparsity < 0.75)
 
     @pytest.mark.parametrize("rule", ["cafo", "search"])
     def test_other_rules(self, net, x, rule):
@@ -263,7 +263,43 @@ class TestContracts:
             result.delta, hessx.caso(net, x + shift).delta, rtol=1e-5, atol=1e-9
         )
 
-    def test_a_gradient_of_zero(self, net):
+    @pytest.mark.parametrize("solver", ["newton", "fista", "fista-constant"])
+    @pytest.mark.parametrize("margin", [20.0, 60.0, 90.0, 300.0])
+    def test_nearly_certain_predictions_in_float32(self, solver, margin):
+        """Their gradients and Hessians are tiny, denormal or 0: no NaN, nothing of other rows."""
+        net = random_net(D, 30, 1.0).float()
+
+        def sure(z: Tensor, bias: Tensor) -> Tensor:
+            return net(z) + bias
+
+        bias = torch.zeros(3, 30)
+        bias[1, 2] = margin
+        x = torch.randn(3, D)
+        result = hessx.caso(sure, x, solver=solver, additional_forward_args=bias)
+        assert all(getattr(result, name).isfinite().all() for name in ("delta", "gap", "objective"))
+        alone = hessx.caso(sure, x[:1], solver=solver, additional_forward_args=bias[:1])
+        torch.testing.assert_close(result.delta[0], alone.delta[0], rtol=1e-3, atol=1e-7)
+        hessian = hessx.input_hessian(
+            sure, x, additional_forward_args=bias, max_examples_per_batch=1
+        )
+        assert hessian.eigenvalues.shape == (3, 10)
+        assert hessian.eigenvectors.isfinite().all()
+        assert hessian.converged.all()
+
+    def test_a_smaller_tolerance_gives_no_larger_gap(self):
+        """Where rounding ends the progress, the best solution is kept."""
+        net = random_net(D, 30, 300.0).float()
+        x = torch.randn(4, D)
+        gradient = hessx.input_hessian(net, x, rank=1).gradient
+        lambda1s = gradient.abs().amax(1, keepdim=True) * torch.tensor(SHARES)
+        last = None
+        for tol in (1e-3, 1e-4, 1e-6, 1e-8):
+            gap = hessx.caso_path(net, x, lambda1s=lambda1s, tol=tol).gap
+            if last is not None:
+                assert torch.all(gap <= last * 1.5 + tol)
+            last = gap
+
+    def test_a_gradient_of_zero(self):
         class Constant(nn.Module):
             def forward(self, z: Tensor) -> Tensor:
                 return torch.stack([z.sum(1), z.sum(1)], 1)
@@ -280,6 +316,7 @@ class TestContracts:
         torch.testing.assert_close(single.lambda1.double(), exact.lambda1, rtol=1e-3, atol=0)
         half = hessx.caso(deepcopy(net).bfloat16(), x.bfloat16())
         assert half.delta.dtype == torch.float32
+        assert torch.all((half.sparsity >= 0.75) & (half.gap <= 1e-4))
 
     def test_texts(self, net, x):
         result = hessx.caso(net, x)
@@ -306,6 +343,15 @@ class TestNotPiecewiseLinear:
                 result.delta[row], reference_caso(*arguments)[0], rtol=1e-3, atol=1e-6
             )
         assert result.hessian == "exact"
+
+    def test_a_concave_loss_keeps_lambda2_positive(self):
+        def model(z: Tensor) -> Tensor:
+            return torch.cat([torch.zeros_like(z), -100 * z.square()], 1)
+
+        x = torch.tensor([[0.3]], dtype=torch.float64)
+        result = hessx.caso(model, x, 1, lambda1=0.0, exact=True, solver="fista-constant")
+        assert result.lambda2 >= 10
+        assert result.loss_change > 0
 
     def test_newton_needs_gauss_newton(self, x):
         net = random_net(D, 5, 4.0, nn.Softplus)
@@ -377,8 +423,12 @@ def test_wrong_types(x, explain):
         explain(net, x, c1="10")
     with pytest.raises(TypeError, match="smooth_sigma must be a number"):
         explain(net, x, smooth_sigma="0.15")
-    with pytest.raises(TypeError, match="sparsity must be a pair"):
-        explain(net, x, sparsity=0.75)
+    for sparsity in (0.75, "01", ("0", "1")):
+        with pytest.raises(TypeError, match="sparsity must be a pair"):
+            explain(net, x, sparsity=sparsity)
+    for lambda1 in (None, [0.1, "a"], torch.tensor(True)):
+        with pytest.raises(TypeError, match="lambda1 must be of numbers"):
+            explain(net, x, lambda1=lambda1)
     with pytest.raises(TypeError, match="inputs must be a tensor"):
         explain(net, x.tolist())
     with pytest.raises(ValueError, match="logits"):
@@ -389,6 +439,9 @@ def test_wrong_types(x, explain):
 
 def test_bad_paths(x):
     net = random_net(D, 6)
+    for lambda1s in ("auto", [[0.1], [0.1, 0.2]], None):
+        with pytest.raises(TypeError, match="lambda1s must be of numbers"):
+            hessx.caso_path(net, x, lambda1s=lambda1s)
     for lambda1s, message in [
         ([], r"lambda1s must be of shape \(M,\)"),
         ([0.1, -1.0], "lambda1s must be >= 0"),

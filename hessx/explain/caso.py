@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hessx.explain.curvature import Smoothing, curvatures
-from hessx.explain.engines import Engine, FirstOrderEngine, Part, second_order_engine
-from hessx.explain.settings import Settings, checked, checked_path
+from hessx.explain.engines import (
+    MOST_VECTORS,
+    Engine,
+    FirstOrderEngine,
+    Part,
+    second_order_engine,
+)
+from hessx.explain.settings import Settings, checked, checked_path, checked_rule
 from hessx.explain.sparse_saliency import SparsePath, SparseSaliency, zero_share
 from hessx.query import LossQuery
 from hessx.run import Run, accumulation_dtype, check_inputs
@@ -60,7 +65,8 @@ def caso(
         c1: > 0.
         k: At most so many pixels (Definition 1), in place of ``sparsity``; none where more than k
             are equally large.
-        sparsity: ``(low, high)``: zero pixels / pixels in ``[low, high)``.
+        sparsity: ``(low, high)``: zero pixels / pixels in ``[low, high)``; where no lambda1 gives
+            that, as with equally large pixels, the next denser solution.
         smooth_sigma: Smooth CASO (Definition 4): g and H are means over inputs with noise of this
             standard deviation, in the units of ``inputs``; the paper takes 0.15.
         n_samples: Noisy copies of each input.
@@ -108,7 +114,7 @@ def caso(
     started = time.perf_counter()
     run = Run(seed, additional_forward_args, max_examples_per_batch, memory_limit, show_progress)
     check_inputs(inputs)
-    settings = checked(inputs, lambda1, lambda2, c1, k, sparsity)
+    settings = checked(inputs, checked_rule(inputs, lambda1, k), lambda2, c1, k, sparsity)
     smoothing = Smoothing.checked(smooth_sigma, n_samples)
     engine = second_order_engine(solver, n_iter, tol, exact)
     return _explain(forward_func, inputs, target, settings, smoothing, engine, run, started)[0]
@@ -179,7 +185,7 @@ def caso_path(
     run = Run(seed, additional_forward_args, max_examples_per_batch, memory_limit, show_progress)
     check_inputs(inputs)
     lambdas = checked_path(inputs, lambda1s)
-    settings = replace(checked(inputs, 0.0, lambda2, c1, None, (0.0, 1.0)), lambda1=lambdas)
+    settings = checked(inputs, lambdas, lambda2, c1)
     smoothing = Smoothing.checked(smooth_sigma, n_samples)
     engine = second_order_engine(solver, n_iter, tol, exact)
     return _explain(forward_func, inputs, target, settings, smoothing, engine, run, started)
@@ -248,7 +254,7 @@ def cafo(
     started = time.perf_counter()
     run = Run(seed, additional_forward_args, max_examples_per_batch, memory_limit, show_progress)
     check_inputs(inputs)
-    settings = checked(inputs, lambda1, lambda2, c1, k, sparsity)
+    settings = checked(inputs, checked_rule(inputs, lambda1, k), lambda2, c1, k, sparsity)
     smoothing = Smoothing.checked(smooth_sigma, n_samples)
     engine = FirstOrderEngine()
     return _explain(forward_func, inputs, target, settings, smoothing, engine, run, started)[0]
@@ -266,7 +272,12 @@ def _explain(
 ) -> SparsePath:
     with run.own_arithmetic(inputs.device):
         query = LossQuery(forward_func, inputs, target, run, exact=engine.exact)
-        at_once = _rows_in_memory(inputs, query.n_classes, settings.n_programs, run)
+        # Vectors, images and basis of the low-rank model; solutions, their images and what they
+        # threshold, for the eight trials of lambda1 at least.
+        vectors = 3 * MOST_VECTORS + 6 * max(settings.n_programs, 8)
+        row = vectors * inputs[0].numel() * accumulation_dtype(inputs).itemsize
+        what = f"inputs of {inputs[0].numel()} numbers"
+        at_once = run.rows_in_memory(row, inputs.device, what)
         parts = []
         with run.progress(len(inputs), engine.method) as progress:
             products = engine.asks_products(settings)
@@ -299,9 +310,9 @@ def _assemble(
         lambda1=joined([part.solved.lambda1 for part in parts]),
         lambda2=joined([part.lambda2[:, 0] for part in parts]),
         sparsity=joined([zero_share(delta, n_channels)]),
-        objective=joined([part.solved.objective for part in parts]),
-        gap=joined([part.solved.gap for part in parts]),
-        loss_change=joined([loss - query.loss[:, None]]),
+        objective=torch.cat([part.solved.objective for part in parts]),
+        gap=torch.cat([part.solved.gap for part in parts]),
+        loss_change=loss - query.loss[:, None],
         curvature_bound=joined([part.bound for part in parts]),
         target=query.target,
         method=engine.method,
@@ -309,22 +320,3 @@ def _assemble(
         seconds=time.perf_counter() - started,
         model_seconds=query.seconds,
     )
-
-
-def _rows_in_memory(inputs: Tensor, n_classes: int, n_programs: int, run: Run) -> int:
-    """Return how many rows' vectors fit in the half that queries leave.
-
-    Raises:
-        ValueError: If not even one row fits in a ``memory_limit``.
-    """
-    # Vectors, images and basis of the low-rank model; solutions, their images and what they
-    # threshold, for the nine trials of lambda1 at least.
-    vectors = 3 * max(16, min(n_classes, 20) + 4) + 6 * max(n_programs, 9)
-    row = vectors * inputs[0].numel() * accumulation_dtype(inputs).itemsize
-    memory = run.memory(inputs.device) // 2
-    if row > memory and run.memory_limit is not None:
-        raise ValueError(
-            f"memory_limit must be at least {2 * row} bytes for inputs of {inputs[0].numel()} "
-            f"numbers, got {run.memory_limit}"
-        )
-    return max(1, memory // row)

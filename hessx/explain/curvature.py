@@ -7,7 +7,6 @@ of each input, with the target fixed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from hessx import ops
 from hessx.query import Linearization, LossQuery
-from hessx.run import accumulation_dtype, check_int
+from hessx.run import accumulation_dtype, check_int, check_positive
 
 # Up to here all class gradients cost no more than the products that a Krylov space takes.
 FEW_CLASSES = 20
@@ -97,10 +96,7 @@ class Smoothing:
         check_int("n_samples", n_samples, 1)
         if sigma is None:
             return None
-        if isinstance(sigma, bool) or not isinstance(sigma, (int, float)):
-            raise TypeError(f"smooth_sigma must be a number or None, got {sigma!r}")
-        if not (sigma > 0 and math.isfinite(sigma)):
-            raise ValueError(f"smooth_sigma must be > 0 and finite, got {sigma}")
+        check_positive("smooth_sigma", sigma)
         return cls(float(sigma), n_samples)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from hessx import ops
 from hessx.explain.curvature import Curvature, random_start
 from hessx.explain.settings import Settings
 from hessx.query import LossQuery
-from hessx.run import check_choice, check_int
+from hessx.run import check_choice, check_int, check_positive
 from hessx.solve.fista import Iterate, Program, fista_backtracking, fista_constant
 from hessx.solve.krylov import KrylovSpace
 from hessx.solve.low_rank import LowRank, solve_certified
@@ -25,7 +24,8 @@ from hessx.solve.spectrum import gram_bound, gram_spectrum, top_space
 
 SOLVERS = ("newton", "fista", "fista-constant")
 
-_MOST = 32
+# The most vectors of a first Krylov space.
+MOST_VECTORS = 32
 # Of the bound of the largest eigenvalue, relative: lambda2 takes half of it.
 _BOUND_RTOL = 1e-2
 # "for 10 iterations" (section 4).
@@ -171,10 +171,7 @@ def second_order_engine(solver: str, n_iter: int | None, tol: float, exact: bool
         ValueError: If one is out of range, or does not go with the solver.
     """
     check_choice("solver", solver, SOLVERS)
-    if isinstance(tol, bool) or not isinstance(tol, (int, float)):
-        raise TypeError(f"tol must be a number, got {tol!r}")
-    if not (tol > 0 and math.isfinite(tol)):
-        raise ValueError(f"tol must be > 0 and finite, got {tol}")
+    check_positive("tol", tol)
     if not isinstance(exact, bool):
         raise TypeError(f"exact must be a bool, got {exact!r}")
     if n_iter is not None:
@@ -226,7 +223,7 @@ class _Spectrum:
         limit = None if settings.lambda2 is None else 2 * settings.lambda2[rows, 0]
         start = random_start(curvature.gradient, seed)
         fewest = curvature.first_space
-        found = top_space(curvature.product, start, 1, _BOUND_RTOL, fewest, _MOST, limit)
+        found = top_space(curvature.product, start, 1, _BOUND_RTOL, fewest, MOST_VECTORS, limit)
         bottom = torch.zeros_like(found.bound)
         if curvature.indefinite:
             # The lower end has not been waited for: no lower than the upper end is high.

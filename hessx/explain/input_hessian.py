@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from hessx import ops
 from hessx.explain.curvature import FEW_CLASSES, SIGN_STREAM, PointCurvature, random_start
 from hessx.query import Linearization, LossQuery
 from hessx.query.softmax import likely_factor, softmax_factor
-from hessx.run import Run, accumulation_dtype, check_inputs, check_int
+from hessx.run import Run, accumulation_dtype, check_inputs, check_int, check_positive
 from hessx.solve.products import dot
 from hessx.solve.spectrum import TopSpace, gram_bound, gram_spectrum, top_space
 
@@ -37,7 +36,8 @@ class InputHessian:
         gradient: ``(B, *shape)``, of the cross-entropy.
         probabilities: ``(B, c)`` float64.
         eigenvalues: ``(B, r)``, largest first.
-        eigenvectors: ``(B, d, r)``, orthonormal columns; zero where H has a smaller rank.
+        eigenvectors: ``(B, d, r)``, orthonormal columns; zero columns where H has a smaller rank,
+            or of a direction that is rounding of the largest eigenvalue.
         residuals: ``(B, r)``, ``|H v - value v|``; 0 where all classes were used.
         top_bound: ``(B,)``, an upper bound of the largest eigenvalue: exact but for rounding where
             all classes were used, else value + residual (docs/numerics.md: when it can fail).
@@ -131,7 +131,8 @@ def input_hessian(
         target: The class y of :attr:`InputHessian.gradient`: an int, a tensor or list of B ints, or
             None for the predicted class. H does not depend on it, but for ``exact`` with models
             that are not piecewise linear.
-        rank: How many eigenpairs: all ``c - 1`` with up to 20 classes, else 10, unless given.
+        rank: How many eigenpairs: all ``c - 1`` with up to 20 classes, else 10, unless given. There
+            are at most ``c - 1``, but for ``exact`` with models that are not piecewise linear.
         rtol: Error of each eigenvalue asked for, relative to itself; the residual of the largest is
             below ``rtol`` times it.
         exact: For models that are not piecewise linear, the whole Hessian by double backward.
@@ -169,10 +170,7 @@ def input_hessian(
     d = inputs[0].numel()
     if rank is not None:
         check_int("rank", rank, 1, d)
-    if isinstance(rtol, bool) or not isinstance(rtol, (int, float)):
-        raise TypeError(f"rtol must be a number, got {rtol!r}")
-    if not (rtol > 0 and math.isfinite(rtol)):
-        raise ValueError(f"rtol must be > 0 and finite, got {rtol}")
+    check_positive("rtol", rtol)
     if not isinstance(exact, bool):
         raise TypeError(f"exact must be a bool, got {exact!r}")
     with run.own_arithmetic(inputs.device):
@@ -180,7 +178,11 @@ def input_hessian(
         rank = min(d, _rank(rank, query.n_classes, exact))
         by_classes = query.n_classes <= FEW_CLASSES or rank >= _GRAM_SHARE * query.n_classes
         by_classes = by_classes and query.method != "double-backward"
-        at_once = min(query.examples_per_batch, _rows_in_memory(inputs, rank, by_classes, run))
+        # Eigenvectors and some class gradients, or a Krylov space, its images and both lifted.
+        vectors = 2 * rank + 8 if by_classes else 4 * (2 * rank + _MOST_EXTRA)
+        row = vectors * d * accumulation_dtype(inputs).itemsize
+        what = f"{rank} eigenpairs of inputs of {d} numbers"
+        at_once = min(query.examples_per_batch, run.rows_in_memory(row, inputs.device, what))
         parts = []
         with run.progress(len(inputs), "input_hessian") as progress:
             for start in range(0, len(inputs), at_once):
@@ -346,21 +348,3 @@ def _assemble(parts: list[_Part], inputs: Tensor, query: LossQuery, started: flo
         seconds=time.perf_counter() - started,
         model_seconds=query.seconds,
     )
-
-
-def _rows_in_memory(inputs: Tensor, rank: int, by_classes: bool, run: Run) -> int:
-    """Return how many rows' vectors fit in the half that queries leave.
-
-    Raises:
-        ValueError: If not even one row fits in a ``memory_limit``.
-    """
-    # Eigenvectors and some class gradients, or a Krylov space, its images and both lifted.
-    vectors = 2 * rank + 8 if by_classes else 4 * (2 * rank + FEW_CLASSES)
-    row = vectors * inputs[0].numel() * accumulation_dtype(inputs).itemsize
-    memory = run.memory(inputs.device) // 2
-    if row > memory and run.memory_limit is not None:
-        raise ValueError(
-            f"memory_limit must be at least {2 * row} bytes for {rank} eigenpairs of inputs of "
-            f"{inputs[0].numel()} numbers, got {run.memory_limit}"
-        )
-    return max(1, memory // row)

@@ -53,13 +53,8 @@ def rows_in_memory(inputs: Tensor, law: Noise, n_samples: int, run: Run) -> int:
     rank = min(n_samples, law.dim)
     # Gradients as they arrive, joined, centred and in the basis; small matrices in float64.
     row = 6 * kept * law.dim * size + 24 * rank * rank * 8
-    memory = run.memory(inputs.device) // 2
-    if row > memory and run.memory_limit is not None:
-        raise ValueError(
-            f"memory_limit must be at least {2 * row} bytes for {n_samples} samples in {law.dim} "
-            f"dimensions, got {run.memory_limit}"
-        )
-    return max(1, memory // row)
+    what = f"{n_samples} samples in {law.dim} dimensions"
+    return run.rows_in_memory(row, inputs.device, what)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hessx.run import check_choice, check_int
+from hessx.run import check_choice, check_int, check_positive
 from hessx.solve.sparse import Trial
 from hessx.solve.sparsity import (
     Support,
@@ -52,8 +51,9 @@ class Settings:
         if isinstance(self.lambda1, Tensor):
             return self.lambda1[rows]
         if self.lambda1 == "search":
+            largest = trial.gradient.abs().amax(-1, keepdim=True).double()
             return paper_search(
-                lambda lambda1: self._ratios(trial, lambda1), self.sparsity, len(rows), rows.device
+                lambda lambda1: self._ratios(trial, lambda1), self.sparsity, largest
             )
         magnitudes = pixel_magnitudes(trial.gradient, self.n_channels).double()
         first_order = smallest_for_point(magnitudes, self.support)
@@ -75,9 +75,9 @@ class Settings:
         if bad.any():
             row = int(bad.nonzero()[0])
             raise ValueError(
-                f"lambda2 must be > L / 2 = {bound[row].item() / 2:.6g} for input row "
-                f"{int(rows[row])}, where the objective becomes strongly concave (Theorem 3), "
-                f"got {given[row].item():.6g}"
+                f"lambda2 must be > L / 2 for a strongly concave objective (Theorem 3), at least "
+                f"{bound[row].item() / 2:.9g} by the bound of L for input row {int(rows[row])}, "
+                f"got {given[row].item():.9g}"
             )
         return given
 
@@ -89,13 +89,13 @@ class Settings:
 
 def checked(
     inputs: Tensor,
-    lambda1: Any,
+    lambda1: Tensor | str,
     lambda2: Any,
     c1: float,
-    k: int | None,
-    sparsity: tuple[float, float],
+    k: int | None = None,
+    sparsity: tuple[float, float] = (0.0, 1.0),
 ) -> Settings:
-    """Check the weights against the inputs.
+    """Check the weights against the inputs; ``lambda1`` is checked already.
 
     Raises:
         TypeError: If one is of a wrong type.
@@ -107,25 +107,32 @@ def checked(
     support = Support.of_sparsity(low, high, n_pixels)
     if k is not None:
         check_int("k", k, 1, n_pixels)
-        if not isinstance(lambda1, str) or lambda1 == "search":
-            raise ValueError(f'k takes lambda1="auto" or "cafo", got lambda1={lambda1!r}')
         # A bound, where a range is a wish: ties give none rather than too many.
         support = Support(0, k)
-    if isinstance(lambda1, str):
-        check_choice("lambda1", lambda1, LAMBDA1_RULES)
-    else:
-        lambda1 = _numbers("lambda1", lambda1, inputs)[:, None]
-        _check_at_least_zero("lambda1", lambda1)
     if lambda2 is not None:
         lambda2 = _numbers("lambda2", lambda2, inputs)[:, None]
         bad = ~((lambda2 > 0) & lambda2.isfinite())
         if bad.any():
             raise ValueError(f"lambda2 must be > 0 and finite, got {lambda2[bad][0].item()}")
-    if isinstance(c1, bool) or not isinstance(c1, (int, float)):
-        raise TypeError(f"c1 must be a number, got {c1!r}")
-    if not (c1 > 0 and math.isfinite(c1)):
-        raise ValueError(f"c1 must be > 0 and finite, got {c1}")
+    check_positive("c1", c1)
     return Settings(lambda1, lambda2, float(c1), (low, high), support, n_channels)
+
+
+def checked_rule(inputs: Tensor, lambda1: Any, k: int | None) -> Tensor | str:
+    """Return lambda1 ``(B, 1)`` in float64, or the name of a rule.
+
+    Raises:
+        TypeError: If it is neither a number nor a name.
+        ValueError: If it is out of range, or does not go with ``k``.
+    """
+    if k is not None and lambda1 not in ("auto", "cafo"):
+        raise ValueError(f'k takes lambda1="auto" or "cafo", got lambda1={lambda1!r}')
+    if isinstance(lambda1, str):
+        check_choice("lambda1", lambda1, LAMBDA1_RULES)
+        return lambda1
+    values = _numbers("lambda1", lambda1, inputs)[:, None]
+    _check_at_least_zero("lambda1", values)
+    return values
 
 
 def checked_path(inputs: Tensor, lambda1s: Any) -> Tensor:
@@ -134,7 +141,7 @@ def checked_path(inputs: Tensor, lambda1s: Any) -> Tensor:
     Raises:
         ValueError: If they are not M numbers >= 0, or M of them for each input.
     """
-    values = torch.as_tensor(lambda1s, dtype=torch.float64, device=inputs.device)
+    values = _as_float64("lambda1s", lambda1s, inputs)
     if values.dim() not in (1, 2) or values.shape[-1] == 0:
         raise ValueError(
             f"lambda1s must be of shape (M,) or (B, M), M >= 1, got {tuple(values.shape)}"
@@ -149,7 +156,7 @@ def checked_path(inputs: Tensor, lambda1s: Any) -> Tensor:
 
 def _check_sparsity(sparsity: Any) -> tuple[float, float]:
     try:
-        low, high = map(float, sparsity)
+        low, high = (float(bound) for bound in sparsity if not isinstance(bound, str))
     except (TypeError, ValueError) as error:
         raise TypeError(f"sparsity must be a pair of numbers, got {sparsity!r}") from error
     if not 0 <= low < high <= 1:
@@ -159,14 +166,22 @@ def _check_sparsity(sparsity: Any) -> tuple[float, float]:
 
 def _numbers(name: str, value: Any, inputs: Tensor) -> Tensor:
     """Return one number for each input."""
-    if isinstance(value, (str, bool)):
-        raise TypeError(f"{name} must be a number or a tensor ({len(inputs)},), got {value!r}")
-    values = torch.as_tensor(value, dtype=torch.float64, device=inputs.device)
+    values = _as_float64(name, value, inputs)
     if values.shape not in ((), (1,), (len(inputs),)):
         raise ValueError(
             f"{name} must be a number or of shape ({len(inputs)},), got {tuple(values.shape)}"
         )
     return values.expand(len(inputs)).clone()
+
+
+def _as_float64(name: str, value: Any, inputs: Tensor) -> Tensor:
+    try:
+        values = torch.as_tensor(value, device=inputs.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} must be of numbers, got {value!r}") from error
+    if values.dtype == torch.bool or values.is_complex():
+        raise TypeError(f"{name} must be of numbers, got {value!r}")
+    return values.double()
 
 
 def _check_at_least_zero(name: str, values: Tensor) -> None:

@@ -31,7 +31,7 @@ class Ritz:
         values: ``(B, r)``, float64; 0 where the space of a row has fewer.
         vectors: ``(B, d, r)``, orthonormal columns, or zero columns where there are fewer.
         residuals: ``(B, r)``, ``|H v - value v|``: an eigenvalue of H lies that close.
-        gaps: ``(B, r)``, distances to the nearest other Ritz value of the space; 0 if there is none.
+        gaps: ``(B, r)``, distances to the nearest other Ritz value of the space; 0 for an only one.
     """
 
     values: Tensor

@@ -10,7 +10,7 @@ _COLUMN_BLOCK = 4096
 
 
 def dot(x: Tensor, y: Tensor) -> Tensor:
-    """Return ``x . y`` along the last dimension, float64; each product in the vectors' precision."""
+    """Return ``x . y`` along the last dimension, float64."""
     return (x * y).sum(-1, dtype=torch.float64)
 
 

@@ -23,6 +23,8 @@ from hessx import ops
 
 _MAX_STEPS = 50
 _HALVINGS = 12
+# A slack this small, relative to psi, may be rounding.
+_ROUNDING = 1e-6
 # Of the gain that the gradient promises, as usual for Armijo's rule with Newton directions.
 _SUFFICIENT = 1e-4
 
@@ -83,10 +85,14 @@ def prox_newton(
     )
     active = torch.ones_like(lambda1, dtype=torch.bool)
     identity = torch.eye(basis.shape[1], dtype=torch.float64, device=basis.device)
+    before = torch.full_like(lambda1, torch.inf)
     for _ in range(_MAX_STEPS):
         # The objective at D(z) is within |basis^T defect|^2 / (2 (2 lambda2 - L)) of the best.
         slack = torch.einsum("bmi,bij,bmj->bm", state.defect, gram, state.defect)
         active = active & (slack > 2 * concavity * tolerance * state.psi)
+        # Near the solution a step squares the defect, until rounding makes it stand still.
+        stuck = (slack > before / 4) & (slack < _ROUNDING * concavity * state.psi)
+        active, before = active & ~stuck, slack
         if not active.any():
             break
         newton = identity - state.gram / (2 * lambda2[..., None, None])

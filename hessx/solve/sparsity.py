@@ -50,12 +50,16 @@ def pixel_magnitudes(x: Tensor, n_channels: int) -> Tensor:
 def smallest_for_point(magnitudes: Tensor, support: Support) -> Tensor:
     """Return the smallest lambda1 that leaves at most ``support.most`` of fixed magnitudes.
 
-    ``(..., n_pixels)`` to ``(...)``: an order statistic, 0 where that many are not exceeded.
+    ``(..., n_pixels)`` to ``(...)``: an order statistic, 0 where there are no more than that. Where
+    ties make it leave fewer than ``support.fewest``, the next smaller magnitude.
     """
     n_pixels = magnitudes.shape[-1]
     if support.most >= n_pixels:
         return magnitudes.new_zeros(magnitudes.shape[:-1])
-    return magnitudes.kthvalue(n_pixels - support.most, dim=-1).values
+    smallest = magnitudes.kthvalue(n_pixels - support.most, dim=-1, keepdim=True).values
+    below = torch.where(magnitudes < smallest, magnitudes, 0).amax(-1, keepdim=True)
+    enough = (magnitudes > smallest).sum(-1, keepdim=True) >= support.fewest
+    return torch.where(enough, smallest, below)[..., 0]
 
 
 def smallest_admissible(
@@ -98,8 +102,7 @@ def smallest_admissible(
 def paper_search(
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
     sparsity: tuple[float, float],
-    rows: int,
-    device: torch.device,
+    largest: Tensor,
 ) -> Tensor:
     """Choose lambda1 as section 4.1 of the paper states it.
 
@@ -111,17 +114,16 @@ def paper_search(
     Args:
         evaluate: From ``(B, 1)`` lambdas to the sparsity ratio and objective of each, ``(B, 1)``.
         sparsity: ``(low, high)``.
-        rows: B.
-        device: Where the numbers are kept.
+        largest: ``(B, 1)`` float64, where solutions become zero: halvings above it are not tried.
 
     Returns:
-        ``(B, 1)`` float64.
+        ``(B, 1)`` float64; 0 for rows whose solution is always zero.
 
     Raises:
         ValueError: If 60 further trials find no admissible solution.
     """
     low, high = sparsity
-    chosen = torch.full((rows, 1), torch.nan, dtype=torch.float64, device=device)
+    chosen = torch.where(largest > 0, torch.nan, 0.0).double()
     best = torch.full_like(chosen, -torch.inf)
 
     def look(lambda1: Tensor, rows_due: Tensor) -> Tensor:
@@ -140,7 +142,8 @@ def paper_search(
         if not due.any():
             break
         lambda1 = torch.where(due, 10 * lambda1, lambda1)
-    sparse_at, dense_at = lambda1, torch.zeros_like(lambda1)
+    halvings = (lambda1 / largest).log2().floor().clamp(min=0)
+    sparse_at, dense_at = lambda1 * 2**-halvings, torch.zeros_like(lambda1)
     for _ in range(_SEARCH_TRIALS):
         due = chosen.isnan()
         if not due.any():
