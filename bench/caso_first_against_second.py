@@ -35,6 +35,7 @@ from bench.photographs import PHOTOGRAPHS, displayed, photograph
 from bench.pictures import GREEN, OUT, Panel, draw_panels, save_png, write_table
 from hessx.demo.classifier import Classifier, efficientnet_lite0
 
+NAME = "caso_first_against_second"
 SETS = ("photographs", "fashion-mnist", "gated")
 BINS = (0.0, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999, 1.0)
 AT_LIMIT = 0.55
@@ -42,7 +43,8 @@ AT_LIMIT = 0.55
 TOL = 1e-6
 NOISE = (0.1, 0.25)
 WHOLE_HESSIAN = dict(exact=True, solver="fista-constant")
-LABELS = {"lambda2 = L/2 + 10": "difference", "lambda2 = .55 L": "at_limit"}
+# What is drawn last lies above.
+SERIES = (("lambda2 = .55 L", "at_limit", "#d8b878"), ("lambda2 = L/2 + 10", "difference", GREEN))
 
 
 def main() -> None:
@@ -66,13 +68,14 @@ def main() -> None:
         net, some = squeeze_and_excitation(), x[: options.gated_images]
         found["gated net, whole Hessian"] = compare(net, some, **WHOLE_HESSIAN)
         found["gated net, Gauss-Newton"] = compare(net, some)
+    inputs, bins = [], []
     for name, comparison in found.items():
         summarise(name, comparison)
-    write_table(
-        [row for name, comparison in found.items() for row in by_confidence(name, comparison)],
-        options.out / "first_against_second.csv",
-    )
-    draw(found, options.out / "first_against_second.png")
+        inputs += by_input(name, comparison)
+        bins += by_confidence(name, comparison)
+    write_table(inputs, options.out / f"{NAME}_inputs.csv", show=False)
+    write_table(bins, options.out / f"{NAME}.csv")
+    draw(found, options.out / f"{NAME}.png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,17 +131,6 @@ def of_photographs(names: Sequence[str], out: Path) -> dict[str, Comparison]:
     made = variants(classifier, names)
     found = [compare(classifier.model, x) for x in made.values()]
     joined = Comparison(*(torch.cat([getattr(c, f.name) for c in found]) for f in fields(found[0])))
-    rows = [
-        dict(
-            input=name,
-            confidence=joined.confidence[row].item(),
-            difference=joined.difference[row].item(),
-            difference_at_limit=joined.at_limit[row].item(),
-            gap=joined.gap[row].item(),
-        )
-        for row, name in enumerate(made)
-    ]
-    write_table(rows, out / "first_against_second_photographs.csv", show=False)
     originals = [row for row, name in enumerate(made) if name in names]
     by_doubt = sorted(originals, key=lambda row: joined.confidence[row].item())
     pairs = {}
@@ -149,7 +141,7 @@ def of_photographs(names: Sequence[str], out: Path) -> dict[str, Comparison]:
         pictures = (displayed(classifier, made[name][0]), *(m.numpy() for m in maps))
         pairs[name] = [Panel(p, c) for p, c in zip(pictures, captions, strict=True)]
     titles = ("image", "first order", "second order")
-    draw_panels(pairs, titles, out / "first_against_second_maps.png")
+    draw_panels(pairs, titles, out / f"{NAME}_maps.png")
     return {"photographs": joined}
 
 
@@ -173,6 +165,16 @@ def variants(classifier: Classifier, names: Sequence[str]) -> dict[str, Tensor]:
         other = names[(place + 1) % len(names)]
         made[f"{name} and {other}"] = (x + inputs[other]) / 2
     return made
+
+
+def by_input(name: str, found: Comparison) -> list[dict[str, Any]]:
+    """Return a row for each input, by its place in the set."""
+    columns = ("confidence", "difference", "at_limit", "gap")
+    values = zip(*(getattr(found, column).tolist() for column in columns), strict=True)
+    return [
+        dict(inputs=name, place=place, **dict(zip(columns, row, strict=True)))
+        for place, row in enumerate(values)
+    ]
 
 
 def by_confidence(name: str, found: Comparison) -> list[dict[str, Any]]:
@@ -212,7 +214,7 @@ def draw(found: dict[str, Comparison], path: Path) -> None:
     canvas = Figure(figsize=(3.2 * len(found), 3.0), layout="constrained")
     panels = canvas.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for panel, (name, comparison) in zip(panels, found.items(), strict=True):
-        for (label, attribute), colour in zip(LABELS.items(), (GREEN, "#c0a060"), strict=True):
+        for label, attribute, colour in SERIES:
             values = getattr(comparison, attribute)
             panel.plot(comparison.confidence, values, ".", ms=3, color=colour, label=label)
         panel.set(title=name, xlabel="confidence", xlim=(0, 1.02))

@@ -116,6 +116,8 @@ def test_bins_of_confidence_hold_every_input():
     rows = caso_first_against_second.by_confidence("some", found)
     assert [(row["p_from"], row["n"]) for row in rows] == [(0, 1), (0.3, 1), (0.9, 1), (0.9999, 2)]
     assert rows[-1]["median"] == 3.5
+    inputs = caso_first_against_second.by_input("some", found)
+    assert [(row["place"], row["difference"]) for row in inputs] == list(enumerate(range(5)))
 
 
 def test_variants_keep_the_photograph_and_the_range():
