@@ -156,6 +156,11 @@ class Recorder(TorchDispatchMode):
         self._problem: NotPiecewiseLinearError | None = None
         self._track(x, x._version)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Keep the first recording from importing torch's compiler, which takes seconds."""
+        return False
+
     def tape(self, output: Tensor) -> Tape:
         """Return the tape that ends at ``output``.
 
