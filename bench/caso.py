@@ -44,6 +44,7 @@ ONE_SHARE = (0.2,)
 FASHION_SHARES = (0.02, 0.1, 0.4)
 TOL = 1e-4
 LANCZOS_STEPS = 30
+MOST_BYTES = 2e9
 SPEEDUP = 25
 # A Lanczos vector this small, relative to L, is rounding of float32: the Hessian has no more rank.
 RANK_TOLERANCE = 1e-5
@@ -249,6 +250,8 @@ def print_all_classes(classifier: Classifier, name: str) -> None:
         "of it before",
         flush=True,
     )
+    if peak_bytes() > MOST_BYTES:
+        sys.exit(f"{name}: more than {MOST_BYTES / 1e9:.0f} GB")
 
 
 def peak_bytes() -> int:
@@ -273,7 +276,13 @@ def against_the_truth(net: nn.Module, x: Tensor) -> Iterator[str]:
             objective(g, H, delta, lambda1s[row], lambda2) for delta in (exact, path.delta[row])
         )
         true[row] = best / mine - 1
+    found = hessx.input_hessian(net, x, target)
+    rebuilt = (found.eigenvectors * found.eigenvalues[:, None]) @ found.eigenvectors.mT
+    error = ((rebuilt - hessian).flatten(1).norm(dim=1) / hessian.flatten(1).norm(dim=1)).max()
     print(f"\nFashion-MNIST, {len(x)} images, {1e3 * path.seconds / len(x):.1f} ms each")
+    print(f"input_hessian against autograd: {error:.1e} of |H|")
+    if error > 1e-9:
+        yield f"Fashion-MNIST: the Hessian is off by {error:.1e}"
     print("lambda1 / |g|_inf  largest true gap  largest reported gap")
     for place, share in enumerate(FASHION_SHARES):
         print(f"{share:17} {true[:, place].max():17.1e} {path.gap[:, place].max():21.1e}")

@@ -72,10 +72,12 @@ def caso(
         n_samples: Noisy copies of each input.
         exact: For models that are not piecewise linear, the whole Hessian by double backward. It
             need not be positive semidefinite: the solver must be one of the two of FISTA.
-        solver: ``"newton"``: in low rank, with solutions appended until the gap is at most ``tol``;
+        solver: ``"newton"``: in low rank, with solutions appended until the gap is at most ``tol``
+            or rounding stops the progress;
             ``"fista"``: as the paper states it, ``n_iter`` iterations with backtracking;
             ``"fista-constant"``: with the step and momentum that L allows, until the gap is at
-            most ``tol`` or after ``n_iter`` iterations.
+            most ``tol`` or after ``n_iter`` iterations. With ``lambda1="auto"`` or ``"search"``
+            every trial of FISTA is a run of its own.
         n_iter: 10 for ``"fista"``, 500 for ``"fista-constant"`` unless given.
         tol: Relative gap of the objective to reach.
         seed: Key of the noise and of the random start for L.

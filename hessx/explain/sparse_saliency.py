@@ -18,10 +18,11 @@ class SparseSaliency:
         lambda1: ``(B,)``, weight of ``|delta|_1``.
         lambda2: ``(B,)``, weight of ``|delta|_2^2``.
         sparsity: ``(B,)``, zero pixels / pixels; a pixel is zero when all its channels are.
-        objective: ``(B,)``, what was maximised, at ``delta``.
-        gap: ``(B,)``, relative: no perturbation has an objective above ``(1 + gap) objective``.
-        loss_change: ``(B,)``, cross-entropy at ``inputs + delta`` less that at ``inputs``, asked of
-            the model.
+        objective: ``(B,)`` float64, what was maximised, at ``delta``.
+        gap: ``(B,)`` float64, relative: no perturbation has an objective above
+            ``(1 + gap) objective``, for the gradient and Hessian as the model computes them.
+        loss_change: ``(B,)`` float64, cross-entropy at ``inputs + delta`` less that at ``inputs``,
+            asked of the model.
         curvature_bound: ``(B,)``, the upper bound of the largest eigenvalue of H that was used;
             nan where none was needed.
         target: ``(B,)``, the class whose cross-entropy it is.
