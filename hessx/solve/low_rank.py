@@ -42,18 +42,18 @@ class LowRank:
 
     def pixels(self, lambda1: Tensor) -> Tensor:
         """Return the number of non-zero pixels."""
-        return self._counted(self.solution(lambda1), lambda1)
+        return self._counted(self._solution(lambda1), lambda1)
 
     def evaluate(self, lambda1: Tensor) -> tuple[Tensor, Tensor]:
         """Return the number of non-zero pixels and the objective."""
-        found = self.solution(lambda1)
+        found = self._solution(lambda1)
         quadratic = (found.z + found.defect).square().sum(-1)
         objective = found.objective(quadratic, self._unit(lambda1), self.lambda2)
         return self._counted(found, lambda1), objective * self._scaled.scale.square()
 
     def solve(self, lambda1: Tensor) -> Solved:
         """Return the solutions for H = basis^T basis."""
-        found = self.solution(lambda1)
+        found = self._solution(lambda1)
         residual = found.defect.to(self.basis) @ self.basis
         quadratic = (found.z + found.defect).square().sum(-1)
         return self._scaled_back(self._delta(found, lambda1), lambda1, found, quadratic, residual)
@@ -64,7 +64,7 @@ class LowRank:
         ``H D - basis^T z`` is a supergradient of the objective at D, so with its length rho strong
         concavity bounds the gap by ``rho^2 / (2 (2 lambda2 - L))``.
         """
-        found = self.solution(lambda1)
+        found = self._solution(lambda1)
         delta = self._delta(found, lambda1)
         images = space.product(delta)
         residual = images - found.z.to(delta) @ self.basis
@@ -81,6 +81,11 @@ class LowRank:
             self.n_channels,
             self.tol,
         )
+
+    def _solution(self, lambda1: Tensor) -> LowRankSolution:
+        """Return the solutions in the unknowns of the basis, for gradients scaled to 1."""
+        unit = self._scaled.unit
+        return prox_newton(self.basis, unit, self._unit(lambda1), self.lambda2, self.tol / 10)
 
     def _delta(self, found: LowRankSolution, lambda1: Tensor) -> Tensor:
         unit = self._unit(lambda1)
@@ -103,11 +108,6 @@ class LowRank:
             objective * scale.square(),
             relative_gap(bound, objective),
         )
-
-    def solution(self, lambda1: Tensor) -> LowRankSolution:
-        """Return the solutions in the unknowns of the basis, for gradients scaled to 1."""
-        unit = self._scaled.unit
-        return prox_newton(self.basis, unit, self._unit(lambda1), self.lambda2, self.tol / 10)
 
     def _counted(self, found: LowRankSolution, lambda1: Tensor) -> Tensor:
         point = shifted_gradient(self.basis, self._scaled.unit, found.z)
