@@ -147,8 +147,8 @@ def time_both(
     shares: tuple[float, ...],
 ) -> Timing:
     """Explain ``x (1, *shape)`` by both, in turn."""
-    first = hessx.cafo(net, x, lambda1=0.0, lambda2=0.5)
-    largest, target = first.delta.abs().max().item(), int(first.target)
+    first = hessx.cafo(net, x, lambda1=0.0, lambda2=1.0)
+    largest, target = first.gradient.abs().max().item(), int(first.target)
     lambda1s = [share * largest for share in shares]
     path = [share * largest for share in path_shares]
 

@@ -103,11 +103,12 @@ def compare(net: nn.Module, x: Tensor, **solver: Any) -> Comparison:
     """Explain inputs to first and second order at lambda1 = 0."""
     with torch.no_grad():
         confidence = net(x).double().softmax(1).amax(1)
-    first = hessx.cafo(net, x, lambda1=0.0, lambda2=0.5).delta
     paper = hessx.caso(net, x, lambda1=0.0, tol=TOL, **solver)
     # The bound is 0 where rounding leaves nothing of a certain prediction's Hessian.
     lambda2 = AT_LIMIT * paper.curvature_bound.clamp(min=torch.finfo(torch.float32).tiny)
     limit = hessx.caso(net, x, lambda1=0.0, lambda2=lambda2, tol=TOL, **solver)
+    # CAFO at lambda1 = 0, but for its length.
+    first = paper.gradient
     return Comparison(
         confidence,
         (direction(paper.delta) - direction(first)).norm(dim=1),

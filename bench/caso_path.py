@@ -71,7 +71,6 @@ def sweep(net: Callable[[Tensor], Tensor], x: Tensor) -> Sweep:
     """Solve for ``x (1, *shape)``."""
     chosen = hessx.caso(net, x)
     target, lambda2 = int(chosen.target), chosen.lambda2[0].item()
-    gradient = hessx.cafo(net, x, target, lambda1=0.0, lambda2=0.5).delta
     first = hessx.cafo(net, x, target, lambda2=lambda2)
     multiples = chosen.lambda1.new_tensor(MULTIPLES)
     firsts = hessx.cafo(
@@ -84,9 +83,9 @@ def sweep(net: Callable[[Tensor], Tensor], x: Tensor) -> Sweep:
     second = hessx.caso_path(
         net, x, target, lambda1s=(chosen.lambda1 * multiples)[None], lambda2=lambda2
     )
-    clipped = [clip(gradient, ratio) for ratio in second.sparsity[0].tolist()]
+    clipped = [clip(chosen.gradient, ratio) for ratio in second.sparsity[0].tolist()]
     return Sweep(
-        gradient,
+        chosen.gradient,
         firsts,
         second,
         torch.cat(clipped),

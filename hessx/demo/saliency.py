@@ -135,9 +135,9 @@ def explain_pixels(
         _report(report, result)
         return result
 
-    # S(g, 0) / (2 lambda2): the gradient, averaged over the same noise. It comes first, so that the
-    # times of the others are without what the model's first call costs.
-    gradient = cafo(*query, **arguments, lambda1=0.0, lambda2=0.5).delta
+    # With a lambda2, CAFO asks for the gradient alone. It comes first, so that the times of the
+    # others are without what the model's first call costs.
+    gradient = cafo(*query, **arguments, lambda1=0.0, lambda2=1.0).gradient
     second = run(caso, **chosen) if method == "caso" else None
     # With one lambda2, CASO and CAFO differ by the Hessian and by nothing else.
     first = run(cafo, **chosen, lambda2=None if second is None else second.lambda2)
