@@ -91,9 +91,9 @@ class Run:
             )
         return max(1, memory // row_bytes)
 
-    def progress(self, total: int, name: str) -> tqdm:
-        """Return a progress bar over ``total`` model queries, silent unless asked for."""
-        return tqdm(total=total, desc=name, unit="grad", disable=not self.show_progress)
+    def progress(self, total: int, name: str, unit: str = "grad") -> tqdm:
+        """Return a progress bar over ``total`` units of work, silent unless asked for."""
+        return tqdm(total=total, desc=name, unit=unit, disable=not self.show_progress)
 
 
 def accumulation_dtype(inputs: Tensor) -> torch.dtype:

@@ -281,7 +281,7 @@ def _explain(
         what = f"inputs of {inputs[0].numel()} numbers"
         at_once = run.rows_in_memory(row, inputs.device, what)
         parts = []
-        with run.progress(len(inputs), engine.method) as progress:
+        with run.progress(len(inputs), engine.method, "input") as progress:
             products = engine.asks_products(settings)
             for curvature in curvatures(query, inputs, smoothing, at_once, run.seed, products):
                 parts.append(engine(curvature, settings, run.seed))

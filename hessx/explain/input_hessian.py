@@ -184,7 +184,7 @@ def input_hessian(
         what = f"{rank} eigenpairs of inputs of {d} numbers"
         at_once = min(query.examples_per_batch, run.rows_in_memory(row, inputs.device, what))
         parts = []
-        with run.progress(len(inputs), "input_hessian") as progress:
+        with run.progress(len(inputs), "input_hessian", "input") as progress:
             for start in range(0, len(inputs), at_once):
                 rows = torch.arange(start, min(start + at_once, len(inputs)), device=inputs.device)
                 curvature = PointCurvature(query, inputs, rows)
