@@ -116,16 +116,17 @@ class SmoothCurvature:
         products: bool = True,
     ):
         self.rows = rows
-        self._products = products
         self._query, self._smoothing, self._seed = query, smoothing, seed
         self._inputs = inputs[rows]
         at_once = max(1, query.examples_per_batch // len(rows))
         n = smoothing.n_samples
         self._parts = [(start, min(at_once, n - start)) for start in range(0, n, at_once)]
-        # Graphs of all copies are kept where they fit, and built again for each product elsewhere.
-        self._kept = self._linearized(*self._parts[0]) if len(self._parts) == 1 else None
+        # Graphs of all copies are kept where they fit, and built again for each product elsewhere:
+        # the first pass then serves the gradient alone.
+        fits = len(self._parts) == 1
+        self._kept = self._linearized(*self._parts[0], products) if fits else None
         total = torch.zeros(len(rows), inputs[0].numel(), dtype=torch.float64, device=inputs.device)
-        for part in self._linearizations():
+        for part in self._linearizations(products=False):
             total += part.gradient.double().unflatten(0, (len(rows), -1)).sum(1)
         self.gradient = (total / n).to(accumulation_dtype(inputs))
         self.indefinite = query.method == "double-backward"
@@ -133,7 +134,7 @@ class SmoothCurvature:
     def product(self, vectors: Tensor) -> Tensor:
         """Return the mean of H over the copies, times each vector."""
         total = torch.zeros_like(vectors, dtype=torch.float64)
-        for part in self._linearizations():
+        for part in self._linearizations(products=True):
             copies = len(part.gradient) // len(vectors)
             images = part.product(vectors.repeat_interleave(copies, dim=0))
             total += images.double().unflatten(0, (len(vectors), copies)).sum(1)
@@ -143,14 +144,14 @@ class SmoothCurvature:
         """Return None: there are as many class gradients as classes times copies."""
         return None
 
-    def _linearizations(self) -> Iterator[Linearization]:
+    def _linearizations(self, products: bool) -> Iterator[Linearization]:
         if self._kept is not None:
             yield self._kept
             return
         for start, count in self._parts:
-            yield self._linearized(start, count)
+            yield self._linearized(start, count, products)
 
-    def _linearized(self, start: int, count: int) -> Linearization:
+    def _linearized(self, start: int, count: int, products: bool) -> Linearization:
         noise = ops.normal(
             count,
             self._inputs[0].numel(),
@@ -165,7 +166,7 @@ class SmoothCurvature:
         )
         x = x.to(self._inputs.dtype).flatten(0, 1)
         owners = self.rows.repeat_interleave(count)
-        return self._query.linearize(x, owners, products=self._products)
+        return self._query.linearize(x, owners, products=products)
 
 
 def curvatures(

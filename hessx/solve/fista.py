@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hessx import ops
+from hessx.solve.certificate import relative_gap
 from hessx.solve.products import dot
 
 # "a learning rate of 0.1 ... and decay factor of 0.5" (section 4).
@@ -35,13 +36,11 @@ class Iterate:
         delta: ``(B, M, d)``.
         objective: ``(B, M)`` float64.
         gap: ``(B, M)`` float64, an upper bound of the relative gap of the objective.
-        n_products: Products with H for each program.
     """
 
     delta: Tensor
     objective: Tensor
     gap: Tensor
-    n_products: int
 
 
 @dataclass(frozen=True)
@@ -90,9 +89,8 @@ class Program:
     def quality(self, step: Tensor, new: _Point, old: _Point) -> tuple[Tensor, Tensor]:
         """Return the objective of a step's result, and the bound of its relative gap.
 
-        With ``s`` the subgradient that the step chose, the residual of the optimality condition is
-        ``(H - 2 lambda2)(new - old) + (new - old) / step``, and strong concavity bounds the gap by
-        its square over ``2 (2 lambda2 - L)``.
+        With the subgradient of the l1 norm that the step chose, a supergradient at the result is
+        ``(H - 2 lambda2)(new - old) + (new - old) / step``.
         """
         sums, scale = new.sums, 2 * self.lambda2
         curvature = dot(new.vector, new.image)
@@ -100,8 +98,7 @@ class Program:
         objective = objective - self.lambda2 * sums[..., 2]
         weight = (1 / step - scale)[..., None].to(new.vector)
         residual = new.image - old.image + weight * (new.vector - old.vector)
-        bound = dot(residual, residual) / (2 * (scale - self.top))
-        return objective, relative_gap(bound, objective)
+        return objective, relative_gap(residual, scale - self.top, objective)
 
 
 @dataclass(frozen=True)
@@ -113,15 +110,6 @@ class _Point:
     sums: Tensor
 
 
-def relative_gap(bound: Tensor, objective: Tensor) -> Tensor:
-    """Return ``bound / objective``: 0 for a bound of 0, else infinite for an objective <= 0.
-
-    The best objective is no smaller than the one reached, so the relative gap is no larger.
-    """
-    ratio = torch.where(objective > 0, bound / objective, torch.inf)
-    return torch.where(bound == 0, 0.0, ratio)
-
-
 def fista_backtracking(program: Program, n_iter: int) -> Iterate:
     """Iterate as section 4 of the paper states it, each program with its own step size.
 
@@ -131,7 +119,7 @@ def fista_backtracking(program: Program, n_iter: int) -> Iterate:
     """
     x, y, spare = program.start()
     step = torch.full_like(program.lambda1, _LEARNING_RATE)
-    age, n_products = 1.0, 0
+    age = 1.0
     objective, gap = torch.zeros_like(step), torch.full_like(step, torch.inf)
     for _ in range(n_iter):
         older = (1 + math.sqrt(1 + 4 * age**2)) / 2
@@ -139,7 +127,6 @@ def fista_backtracking(program: Program, n_iter: int) -> Iterate:
         while True:
             vector, ahead, sums = program.step(y, x, step, momentum, spare)
             new = _Point(vector, program.product(vector), sums)
-            n_products += 1
             moved = new.vector - y.vector
             square = dot(moved, moved)
             curvature = dot(moved, new.image - y.image)
@@ -151,7 +138,7 @@ def fista_backtracking(program: Program, n_iter: int) -> Iterate:
         spare = x.vector, y.vector
         y = _Point(ahead, _extrapolated_image(new, x, momentum), sums)
         x, age = new, older
-    return Iterate(x.vector, objective, gap, n_products)
+    return Iterate(x.vector, objective, gap)
 
 
 def fista_constant(program: Program, n_iter: int, tolerance: float) -> Iterate:
@@ -169,19 +156,19 @@ def fista_constant(program: Program, n_iter: int, tolerance: float) -> Iterate:
     momentum = ((1 - root) / (1 + root)).expand_as(program.lambda1)
     delta, objective = torch.zeros_like(x.vector), torch.zeros_like(step)
     gap = torch.full_like(step, torch.inf)
-    n_products = 0
-    while n_products < n_iter and bool((gap > tolerance).any()):
+    for _ in range(n_iter):
+        due = gap > tolerance
+        if not due.any():
+            break
         vector, ahead, sums = program.step(y, x, step, momentum, spare)
         new = _Point(vector, program.product(vector), sums)
-        n_products += 1
-        due = gap > tolerance
         reached, bound = program.quality(step, new, y)
         delta = torch.where(due[..., None], new.vector, delta)
         objective, gap = torch.where(due, reached, objective), torch.where(due, bound, gap)
         spare = x.vector, y.vector
         y = _Point(ahead, _extrapolated_image(new, x, momentum), sums)
         x = new
-    return Iterate(delta, objective, gap, n_products)
+    return Iterate(delta, objective, gap)
 
 
 def _extrapolated_image(new: _Point, old: _Point, momentum: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hessx.solve.fista import relative_gap
+from hessx import ops
+from hessx.solve.certificate import relative_gap
 from hessx.solve.krylov import KrylovSpace
 from hessx.solve.products import dot
 from hessx.solve.prox_newton import LowRankSolution, maximiser, prox_newton, shifted_gradient
@@ -39,6 +40,7 @@ class LowRank:
         self.gradient, self.n_channels = gradient, n_channels
         self.basis, self.lambda2, self.top, self.tol = basis, lambda2, top, tol
         self._scaled = Scaled.of(gradient)
+        self._gram = ops.gram(basis)
 
     def pixels(self, lambda1: Tensor) -> Tensor:
         """Return the number of non-zero pixels."""
@@ -84,8 +86,9 @@ class LowRank:
 
     def _solution(self, lambda1: Tensor) -> LowRankSolution:
         """Return the solutions in the unknowns of the basis, for gradients scaled to 1."""
-        unit = self._scaled.unit
-        return prox_newton(self.basis, unit, self._unit(lambda1), self.lambda2, self.tol / 10)
+        unit = self._unit(lambda1)
+        gradient, tolerance = self._scaled.unit, self.tol / 10
+        return prox_newton(self.basis, self._gram, gradient, unit, self.lambda2, tolerance)
 
     def _delta(self, found: LowRankSolution, lambda1: Tensor) -> Tensor:
         unit = self._unit(lambda1)
@@ -100,13 +103,12 @@ class LowRank:
         residual: Tensor,
     ) -> Solved:
         objective = found.objective(quadratic, self._unit(lambda1), self.lambda2)
-        bound = dot(residual, residual) / (2 * (2 * self.lambda2 - self.top))
         scale = self._scaled.scale
         return Solved(
             delta * scale[..., None].to(delta),
             lambda1,
             objective * scale.square(),
-            relative_gap(bound, objective),
+            relative_gap(residual, 2 * self.lambda2 - self.top, objective),
         )
 
     def _counted(self, found: LowRankSolution, lambda1: Tensor) -> Tensor:

@@ -62,12 +62,18 @@ class _State:
 
 
 def prox_newton(
-    basis: Tensor, gradient: Tensor, lambda1: Tensor, lambda2: Tensor, tolerance: float
+    basis: Tensor,
+    gram: Tensor,
+    gradient: Tensor,
+    lambda1: Tensor,
+    lambda2: Tensor,
+    tolerance: float,
 ) -> LowRankSolution:
     """Solve the program for each row and lambda1.
 
     Args:
         basis: ``(B, r, d)``; zero rows are allowed.
+        gram: ``(B, r, r)``, ``basis basis^T``.
         gradient: ``(B, d)``.
         lambda1: ``(B, M)``, >= 0.
         lambda2: ``(B, 1)``, above half the largest eigenvalue of ``basis basis^T``.
@@ -77,7 +83,6 @@ def prox_newton(
     Returns:
         The solutions; an element does not depend on the others.
     """
-    gram = ops.gram(basis)
     top = torch.linalg.matrix_norm(gram, ord=2) if gram.shape[-1] else gram.new_zeros(len(gram))
     concavity = (2 * lambda2 - top[:, None]).clamp(min=0)
     state = _evaluate(

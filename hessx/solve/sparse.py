@@ -55,7 +55,6 @@ class Trial(Protocol):
     """A solver that can be tried at any lambda1."""
 
     gradient: Tensor
-    n_channels: int
 
     def pixels(self, lambda1: Tensor) -> Tensor:
         """Return the number of non-zero pixels of the solutions: ``(b, M)`` to ``(b, M)``."""
