@@ -6,6 +6,7 @@
 #include <cstring>
 #include <new>
 
+#include "counts.h"
 #include "levels.h"
 #include "parallel.h"
 #include "tile.h"
@@ -14,7 +15,6 @@ namespace hessx {
 namespace HESSX_LEVEL {
 namespace {
 
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t round_up(int64_t a, int64_t b) { return (a + b - 1) / b * b; }
 
 template <class Real>

@@ -7,6 +7,7 @@
 #include <new>
 #include <type_traits>
 
+#include "counts.h"
 #include "levels.h"
 #include "parallel.h"
 #include "tile.h"
@@ -15,8 +16,6 @@ namespace hessx {
 namespace HESSX_LEVEL {
 namespace {
 
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 // Bytes of packed columns that stay in the second-level cache next to the tiles.

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <new>
 
+#include "counts.h"
 #include "inner_products.h"
 #include "levels.h"
 #include "parallel.h"
@@ -27,9 +28,6 @@ constexpr int STRIDE = PACKED + 16;
 constexpr int64_t CHUNKS = 8;
 // Lambdas that share one pass over the basis; it bounds the working storage.
 constexpr int MAX_TOGETHER = 8;
-
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Storage that is not initialised: pages nobody touches cost nothing.
 template <class T>

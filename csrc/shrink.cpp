@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "counts.h"
 #include "levels.h"
 #include "parallel.h"
 #include "real.h"
@@ -13,9 +14,6 @@
 namespace hessx {
 namespace HESSX_LEVEL {
 namespace {
-
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Rows begin where they may: only single numbers are aligned.
 template <class Real>

@@ -1,6 +1,7 @@
 // The softmax product on the CPU: one row of classes at a time, rows shared out to threads.
 #include "softmax.h"
 
+#include "counts.h"
 #include "levels.h"
 #include "parallel.h"
 
@@ -12,8 +13,6 @@ namespace {
 constexpr int LANES = 16;
 // Numbers of one task: a few microseconds of work, enough to pay for handing it to a thread.
 constexpr int64_t NUMBERS_PER_TASK = 8192;
-
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <class Real>
 int64_t likeliest(const Real* p, int64_t classes) {

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "counts.h"
 #include "levels.h"
 #include "parallel.h"
 #include "tile.h"
@@ -15,9 +16,6 @@ namespace {
 
 // Problems in one task: several microseconds of work, enough to pay for handing it to a thread.
 constexpr int64_t PROBLEMS_PER_TASK = 16;
-
-int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // A problem copied to whole vectors.
 template <class Number>
