@@ -17,6 +17,7 @@ from hessx.explain import (
 )
 from hessx.features import Basis, Grid, Identity, Segments
 from hessx.info import info
+from hessx.query import Contrast, Targets
 from hessx.score import perturbation_mse
 from hessx.warmup import warmup
 
@@ -24,6 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Basis",
+    "Contrast",
     "Grid",
     "Identity",
     "InputHessian",
@@ -31,6 +33,7 @@ __all__ = [
     "SmoothHess",
     "SparsePath",
     "SparseSaliency",
+    "Targets",
     "backend",
     "cafo",
     "caso",
