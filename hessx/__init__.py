@@ -4,6 +4,7 @@ from hessx import covariance, ops, perturb
 from hessx.backends import backend
 from hessx.explain import (
     InputHessian,
+    Leg,
     SmoothHess,
     SparsePath,
     SparseSaliency,
@@ -11,6 +12,7 @@ from hessx.explain import (
     caso,
     caso_path,
     input_hessian,
+    leg,
     saliency_map,
     sigma_for_radius,
     smooth_hess,
@@ -29,6 +31,7 @@ __all__ = [
     "Grid",
     "Identity",
     "InputHessian",
+    "Leg",
     "Segments",
     "SmoothHess",
     "SparsePath",
@@ -41,6 +44,7 @@ __all__ = [
     "covariance",
     "info",
     "input_hessian",
+    "leg",
     "ops",
     "perturb",
     "perturbation_mse",
