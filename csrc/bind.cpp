@@ -168,6 +168,14 @@ void gram(Address x, Strides2 strides, int64_t batch, int64_t rows, int64_t d, A
   kernel({row_sets<Real>(x, strides), batch, rows, d, pointer<double>(gram), n_threads});
 }
 
+template <class Real, auto KERNEL>
+void grid(Address x, Address out, int64_t n, int64_t p1, int64_t p2, int n_threads,
+          const std::string& level) {
+  const auto kernel = find_level(level).grid->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({pointer<const Real>(x), pointer<Real>(out), n, p1, p2, n_threads});
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -248,4 +256,25 @@ PYBIND11_MODULE(_native, m) {
         "rows"_a, "d"_a, "gram"_a, "n_threads"_a, "level"_a);
   m.def("gram_double", gram<double, &ProxKernels::gram_double>, "x"_a, "strides"_a, "batch"_a,
         "rows"_a, "d"_a, "gram"_a, "n_threads"_a, "level"_a);
+
+  m.def("grid_difference_float", grid<float, &GridKernels::difference_float>, "x"_a, "out"_a, "n"_a,
+        "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_difference_double", grid<double, &GridKernels::difference_double>, "x"_a, "out"_a,
+        "n"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_difference_adjoint_float", grid<float, &GridKernels::difference_adjoint_float>, "x"_a,
+        "out"_a, "n"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_difference_adjoint_double", grid<double, &GridKernels::difference_adjoint_double>,
+        "x"_a, "out"_a, "n"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_laplacian_float", grid<float, &GridKernels::laplacian_float>, "x"_a, "out"_a, "n"_a,
+        "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_laplacian_double", grid<double, &GridKernels::laplacian_double>, "x"_a, "out"_a,
+        "n"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_curl_float", grid<float, &GridKernels::curl_float>, "x"_a, "out"_a, "n"_a, "p1"_a,
+        "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_curl_double", grid<double, &GridKernels::curl_double>, "x"_a, "out"_a, "n"_a, "p1"_a,
+        "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_curl_adjoint_float", grid<float, &GridKernels::curl_adjoint_float>, "x"_a, "out"_a,
+        "n"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_curl_adjoint_double", grid<double, &GridKernels::curl_adjoint_double>, "x"_a, "out"_a,
+        "n"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
 }

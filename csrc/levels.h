@@ -2,6 +2,7 @@
 #pragma once
 
 #include "eigh.h"
+#include "grid.h"
 #include "moments.h"
 #include "noise.h"
 #include "prox.h"
@@ -56,6 +57,19 @@ struct ProxKernels {
   void (*gram_double)(const GramCall<double>& call);
 };
 
+struct GridKernels {
+  void (*difference_float)(const GridCall<float>& call);
+  void (*difference_double)(const GridCall<double>& call);
+  void (*difference_adjoint_float)(const GridCall<float>& call);
+  void (*difference_adjoint_double)(const GridCall<double>& call);
+  void (*laplacian_float)(const GridCall<float>& call);
+  void (*laplacian_double)(const GridCall<double>& call);
+  void (*curl_float)(const GridCall<float>& call);
+  void (*curl_double)(const GridCall<double>& call);
+  void (*curl_adjoint_float)(const GridCall<float>& call);
+  void (*curl_adjoint_double)(const GridCall<double>& call);
+};
+
 struct Level {
   const char* name;
   bool supported;
@@ -66,6 +80,7 @@ struct Level {
   const SoftmaxKernels* softmax;
   const ShrinkKernels* shrink;
   const ProxKernels* prox;
+  const GridKernels* grid;
 };
 
 constexpr int MAX_LEVELS = 3;

@@ -2,6 +2,14 @@
 
 from hessx.ops import table
 from hessx.ops.eigh import eigh
+from hessx.ops.grid import (
+    grid_curl,
+    grid_curl_adjoint,
+    grid_difference,
+    grid_difference_adjoint,
+    grid_laplacian,
+    grid_spectral,
+)
 from hessx.ops.moments import core_moments, cross_moments, normal_moments
 from hessx.ops.noise import normal, uniform
 from hessx.ops.prox import gram, prox_pass
@@ -15,6 +23,12 @@ __all__ = [
     "eigh",
     "fista_step",
     "gram",
+    "grid_curl",
+    "grid_curl_adjoint",
+    "grid_difference",
+    "grid_difference_adjoint",
+    "grid_laplacian",
+    "grid_spectral",
     "normal",
     "normal_moments",
     "prox_pass",

@@ -51,6 +51,11 @@ def sample_arguments():
             (p.double(), torch.rand(2, 4, 1).double().mT),
         ],
         "soft_threshold": [(e, torch.rand(3)), (a.detach()[0].T.double(), radius)],
+        "grid_difference": [(u,), (v.double(),), (a.detach().mT,)],
+        "grid_difference_adjoint": [(torch.rand(2, 7, requires_grad=True), 2, 3), (e, 2, 2)],
+        "grid_laplacian": [(u,), (a.double(),), (a.detach().mT,)],
+        "grid_curl": [(torch.rand(2, 7, requires_grad=True), 3, 2), (e.double(), 2, 2)],
+        "grid_curl_adjoint": [(u,), (a.double(),), (torch.rand(2, 0, 3),)],
         "fista_step": [(step[0].T.contiguous().T, *step[1:], *outputs)],
     }
 
