@@ -3,7 +3,7 @@
 
 #include "grid_rows.h"
 #include "levels.h"
-#include "vector.h"
+#include "vectors.h"
 
 namespace hessx {
 namespace HESSX_LEVEL {

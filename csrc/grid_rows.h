@@ -4,7 +4,7 @@
 #include "counts.h"
 #include "grid.h"
 #include "parallel.h"
-#include "vector.h"
+#include "vectors.h"
 
 namespace hessx {
 namespace HESSX_LEVEL {

@@ -9,7 +9,7 @@
 #include "levels.h"
 #include "parallel.h"
 #include "real.h"
-#include "vector.h"
+#include "vectors.h"
 
 namespace hessx {
 namespace HESSX_LEVEL {

@@ -1,4 +1,4 @@
-// Vectors of numbers that begin anywhere in memory, and ranges of numbers cut into them.
+// Vectors of lanes that begin anywhere in memory, and ranges of numbers cut into them.
 #pragma once
 
 #include <cstdint>
@@ -9,27 +9,30 @@
 namespace hessx {
 namespace HESSX_LEVEL {
 
-template <class Real, int BYTES>
-struct VectorOf {
-  typedef Real Type __attribute__((vector_size(BYTES)));
+// Rows begin where they may: only single numbers are aligned.
+template <class Real, int COUNT>
+struct LanesOf {
+  typedef Real Type
+      __attribute__((vector_size(COUNT * sizeof(Real)), aligned(alignof(Real)), may_alias));
 };
-// The widest of the level, and one that every level has.
 template <class Real>
-using Vector = typename VectorOf<Real, VECTOR_BYTES>::Type;
+struct LanesOf<Real, 1> {
+  using Type = Real;
+};
+template <class Real, int COUNT = LANES<Real>>
+using Vector = typename LanesOf<Real, COUNT>::Type;
+// One that every level has.
 template <class Real>
-using NarrowVector = typename VectorOf<Real, 16>::Type;
+using NarrowVector = Vector<Real, 16 / sizeof(Real)>;
 
-// Copies of memory, as only single numbers are aligned; they become one instruction.
 template <class Value, class Real>
 Value load(const Real* from) {
-  Value value;
-  __builtin_memcpy(&value, from, sizeof(Value));
-  return value;
+  return *reinterpret_cast<const Value*>(from);
 }
 
 template <class Value, class Real>
 void store(Real* to, const Value& value) {
-  __builtin_memcpy(to, &value, sizeof(Value));
+  *reinterpret_cast<Value*>(to) = value;
 }
 
 // A number in every lane.
