@@ -7,6 +7,8 @@ dimensions; a row of the batch stands for one program.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -21,7 +23,8 @@ def difference(g: Tensor) -> Tensor:
 
 def difference_adjoint(a: Tensor, p1: int, p2: int) -> Tensor:
     """Return ``D^T a``: ``(..., m)`` to ``(..., p1, p2)``."""
-    flat = ops.grid_difference_adjoint(a.reshape(-1, a.shape[-1]), p1, p2)
+    *lead, m = a.shape
+    flat = ops.grid_difference_adjoint(a.reshape(math.prod(lead), m), p1, p2)
     return flat.reshape(*a.shape[:-1], p1, p2)
 
 

@@ -31,10 +31,13 @@ _CERTIFICATE_EVERY = 20
 # to the second and grows again, or when the run is longer than the third of all steps so far: the
 # constants of the paper above.
 _SUFFICIENT, _NECESSARY, _LONG = 0.2, 0.8, 0.36
-# rho in units of 1 / mean|c|: its start, and its range. Measured at 28 x 28 and 56 x 56 for L of
-# .05 to .3 of L_max: with a rho that never changes, steps are 1.3 to 3 times as many, and some rows
-# do not reach a gap of 1e-6 at all.
-_RHO, _RHO_RANGE = 30.0, (5.0, 4000.0)
+# rho, where it starts and its range: in units of 1 / mean|c|, and at least in units of 1 / R, as
+# flows are some units large and no a moves farther than 2 R. Measured at 28 x 28 and 56 x 56 for L
+# of .05 to .3 of L_max: with a rho that never changes, steps are 1.3 to 3 times as many, and some
+# rows do not reach a gap of 1e-6 at all.
+_START, _LEAST, _MOST = (30.0, 1.0), (5.0, 0.1), (4000.0, 100.0)
+# The most that a restart may multiply rho by, where a has not moved or moved alone.
+_LEAP = 10.0
 
 
 def first_order(estimate: Tensor, radius: Tensor, tol: float, max_iterations: int) -> TVSolution:
@@ -47,19 +50,21 @@ def first_order(estimate: Tensor, radius: Tensor, tol: float, max_iterations: in
         max_iterations: Most steps.
     """
     size = *radius.shape, *estimate.shape[1:]
-    estimate = without_mean(estimate.double())[:, None].expand(size).flatten(0, 1)
+    estimate = estimate.double()[:, None].expand(size).flatten(0, 1)
     centre, radius = difference(estimate), radius.flatten()
+    estimate = without_mean(estimate)
     # In units of a power of 2, so that the way there and back is exact.
     scale = torch.ldexp(torch.ones_like(radius), torch.frexp(largest(centre)).exponent)
     estimate, centre = estimate / scale[:, None, None], centre / scale[:, None]
     best = _Best(estimate, centre, radius / scale)
-    rows = _Rows.started(estimate, centre, radius / scale).kept(best.gap() > tol)
+    rows = _Rows.started(estimate, centre, radius / scale).kept(best.unsolved(tol))
     for step in range(1, max_iterations + 1):
         if not len(rows.index):
             break
         potential = rows.potential()
         if step % _CERTIFICATE_EVERY == 0 or step == max_iterations:
-            due = best.improved(rows, potential, step) > tol
+            best.improve(rows, potential, step)
+            due = best.unsolved(tol)[rows.index]
             if not due.all():
                 rows, potential = rows.kept(due), potential[due]
         rows.step(potential, step)
@@ -68,7 +73,7 @@ def first_order(estimate: Tensor, radius: Tensor, tol: float, max_iterations: in
         solution,
         (best.objective * scale).reshape(size[:2]),
         best.gap().reshape(size[:2]),
-        best.flow.reshape(*size[:2], -1),
+        best.flow.unflatten(0, size[:2]),
         best.iterations.reshape(size[:2]),
         "first-order",
     )
@@ -108,7 +113,7 @@ class _Rows:
         index = torch.arange(len(centre), device=centre.device)
         zero, infinite = torch.zeros_like(radius), torch.full_like(radius, torch.inf)
         z = ops.edge_prox(torch.zeros_like(centre), centre, radius, zero)
-        rho = _RHO / _mean(centre)
+        rho = _weight(_START, centre, radius)
         return cls(index, estimate, centre, radius, z, z.clone(), rho, zero, infinite, infinite)
 
     def kept(self, mask: Tensor) -> _Rows:
@@ -118,9 +123,7 @@ class _Rows:
     def potential(self) -> Tensor:
         """Return ``(D^T D)^+ D^T (2 a - z)``."""
         p1, p2 = self.estimate.shape[1:]
-        divergence = ops.edge_divergence(
-            self.z, self.centre, self.radius, 1 / self.rho, p1, p2
-        )
+        divergence = ops.edge_divergence(self.z, self.centre, self.radius, 1 / self.rho, p1, p2)
         return ops.grid_spectral(divergence, -1.0, 0.0)
 
     def flow(self) -> Tensor:
@@ -161,9 +164,9 @@ class _Rows:
         z, anchor = self.z[index], self.anchor[index]
         a, before = (ops.edge_prox(x, centre, radius, 1 / rho) for x in (z, anchor))
         ratio = ((z - a) - (anchor - before)).norm(dim=1) / (a - before).norm(dim=1)
-        ratio = torch.where((ratio > 0) & ratio.isfinite(), ratio, 1)
-        low, high = (bound / _mean(centre) for bound in _RHO_RANGE)
-        new = (rho * ratio.sqrt()).clamp(low, high)
+        leap = ratio.sqrt().nan_to_num(1.0, _LEAP).clamp(1 / _LEAP, _LEAP)
+        low, high = (_weight(units, centre, radius) for units in (_LEAST, _MOST))
+        new = (rho * leap).clamp(low, high)
         z = a + (rho / new)[:, None] * (z - a)
         self.z[index], self.anchor[index], self.rho[index] = z, z, new
 
@@ -178,13 +181,19 @@ class _Best:
         self.flow = torch.zeros_like(centre)
         self.dual = dual_value(self.flow, centre, radius)
         self.iterations = torch.zeros_like(radius, dtype=torch.int64)
+        # Close to the radius from which on the optimum is 0, rounding keeps its relative gap up.
+        self.rounding = 8 * torch.finfo(centre.dtype).eps * centre.abs().sum(1)
 
     def gap(self) -> Tensor:
         """Return ``(B,)``, the relative gap of each program."""
         return relative_gap(self.objective, self.dual)
 
-    def improved(self, rows: _Rows, potential: Tensor, step: int) -> Tensor:
-        """Take what is better in a step of some programs; return their relative gaps."""
+    def unsolved(self, tol: float) -> Tensor:
+        """Return ``(B,)``, which programs have a larger gap than tol that is no rounding."""
+        return (self.gap() > tol) & (self.objective - self.dual > self.rounding)
+
+    def improve(self, rows: _Rows, potential: Tensor, step: int) -> None:
+        """Take what is better in a step of some programs."""
         point = feasible(potential, rows.estimate, rows.radius)
         objective = difference(point).abs().sum(1)
         better = objective < self.objective[rows.index]
@@ -196,8 +205,7 @@ class _Best:
         index = rows.index[better]
         self.flow[index], self.dual[index] = flow[better], dual[better]
         self.iterations[rows.index] = step
-        return self.gap()[rows.index]
 
 
-def _mean(centre: Tensor) -> Tensor:
-    return centre.abs().mean(1)
+def _weight(units: tuple[float, float], centre: Tensor, radius: Tensor) -> Tensor:
+    return torch.maximum(units[0] / centre.abs().mean(1), units[1] / radius)

@@ -28,8 +28,8 @@ def solve_tv(
     """Solve ``min |D g|_1`` subject to ``|D (g - estimate)|_inf <= radius``.
 
     LEG-TV with ``Sigma = s2 (D^T D + 1 1^T / p)``: as ``D^{+T} Sigma = s2 D``, the program of the
-    paper is this one with the plain LEG as estimate and ``radius = L / s2``. Constants are free, and
-    the solution of mean 0 is returned. ``radius = 0`` gives the estimate, and
+    paper is this one with the plain LEG as estimate and ``radius = L / s2``. Constants are free:
+    the solution of mean 0 is returned. ``radius = 0`` gives the estimate less its mean, and
     ``radius >= |D estimate|_inf`` gives 0.
 
     The exact solvers work on the dual: a minimum-cost flow between the faces of the grid with
