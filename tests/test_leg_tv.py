@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hessx.solve.tv import theory_bound
 
 import hessx
 from hessx import covariance
+from hessx.solve.tv import theory_bound
 
 TRUTH = torch.zeros(6, 7)
 TRUTH[1:4, 2:5] = 1.0

@@ -127,7 +127,7 @@ def test_neighbours_pushed_apart(net, x0):
     law, grid = covariance.GridTV(), (1, 7, 7)
     root = law.root(49, grid=grid).apply(torch.eye(49, dtype=torch.float64)).mT
     s = lift(SEGMENTS).double()
-    input_gradient, hessian = smooth_taylor(net, target, x0[0], 0.01 * (s @ root @ root.mT @ s.mT))
+    _, hessian = smooth_taylor(net, target, x0[0], 0.01 * (s @ root @ root.mT @ s.mT))
     result = hessx.smooth_hess(
         picture,
         x0.reshape(1, 28, 28),
