@@ -168,6 +168,16 @@ void gram(Address x, Strides2 strides, int64_t batch, int64_t rows, int64_t d, A
   kernel({row_sets<Real>(x, strides), batch, rows, d, pointer<double>(gram), n_threads});
 }
 
+void tv_flow(Address estimate, Address radius, int64_t batch, int64_t values, int64_t p1,
+             int64_t p2, Address solution, Address potential, Address pivots, int n_threads,
+             const std::string& level) {
+  const auto kernel = find_level(level).tv_flow->solve;
+  const py::gil_scoped_release released;
+  kernel({pointer<const double>(estimate), pointer<const double>(radius), batch, values, p1, p2,
+          pointer<double>(solution), pointer<int32_t>(potential), pointer<int64_t>(pivots),
+          n_threads});
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -248,4 +258,7 @@ PYBIND11_MODULE(_native, m) {
         "rows"_a, "d"_a, "gram"_a, "n_threads"_a, "level"_a);
   m.def("gram_double", gram<double, &ProxKernels::gram_double>, "x"_a, "strides"_a, "batch"_a,
         "rows"_a, "d"_a, "gram"_a, "n_threads"_a, "level"_a);
+
+  m.def("tv_flow", tv_flow, "estimate"_a, "radius"_a, "batch"_a, "values"_a, "p1"_a, "p2"_a,
+        "solution"_a, "potential"_a, "pivots"_a, "n_threads"_a, "level"_a);
 }

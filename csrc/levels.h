@@ -8,6 +8,7 @@
 #include "shrink.h"
 #include "softmax.h"
 #include "trust_region.h"
+#include "tv_flow.h"
 
 namespace hessx {
 
@@ -56,6 +57,10 @@ struct ProxKernels {
   void (*gram_double)(const GramCall<double>& call);
 };
 
+struct TVFlowKernels {
+  void (*solve)(const TVFlowCall& call);
+};
+
 struct Level {
   const char* name;
   bool supported;
@@ -66,6 +71,7 @@ struct Level {
   const SoftmaxKernels* softmax;
   const ShrinkKernels* shrink;
   const ProxKernels* prox;
+  const TVFlowKernels* tv_flow;
 };
 
 constexpr int MAX_LEVELS = 3;

@@ -2,6 +2,7 @@
 
 from hessx.ops import table
 from hessx.ops.eigh import eigh
+from hessx.ops.flow import tv_flow
 from hessx.ops.moments import core_moments, cross_moments, normal_moments
 from hessx.ops.noise import normal, uniform
 from hessx.ops.prox import gram, prox_pass
@@ -22,5 +23,6 @@ __all__ = [
     "softmax_product",
     "table",
     "trust_region",
+    "tv_flow",
     "uniform",
 ]

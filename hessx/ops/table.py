@@ -19,6 +19,7 @@ import torch
 
 from hessx import backends
 from hessx.ops.eigh import rules as eigh
+from hessx.ops.flow import rules as flow
 from hessx.ops.moments import rules as moments
 from hessx.ops.noise import rules as noise
 from hessx.ops.prox import rules as prox
@@ -128,6 +129,12 @@ OPS = (
         prox.prox_pass_fake,
     ),
     Op("prox", "gram(Tensor x) -> Tensor", prox.gram_fake, prox.save_rows, prox.gram_backward),
+    Op(
+        "flow",
+        "tv_flow(Tensor estimate, Tensor radius)"
+        " -> (Tensor solution, Tensor potential, Tensor pivots)",
+        flow.tv_flow_fake,
+    ),
 )
 
 
