@@ -13,7 +13,7 @@ import triton.language as tl
 
 from hessx.ops.grid import rules
 
-# Numbers of a tile at the most, eight for each thread of four warps, and columns of it.
+# Numbers of a tile at the most, and columns of it.
 _TILE = 1024
 _MAX_COLUMNS = 256
 
@@ -26,13 +26,15 @@ def difference_adjoint_of(left, right, above, below):
 
 @triton.jit
 def tile_of_grid(rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """The grid that this program works on, and the rows and columns of its tile, in 64 bits."""
+    """The grid that this program works on, and the row and column where its tile begins.
+
+    They have 64 bits. Places within a tile need no more than 32: a tile has many rows only where
+    these are short.
+    """
     pid = tl.program_id(0).to(tl.int64)
     across = tl.cdiv(columns, COLUMNS)
     down = tl.cdiv(rows, ROWS)
-    i = pid // across % down * ROWS + tl.arange(0, ROWS)[:, None]
-    j = pid % across * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-    return pid // across // down, i, j
+    return pid // across // down, pid // across % down * ROWS, pid % across * COLUMNS
 
 
 @triton.jit(do_not_specialize=["p1"])
@@ -48,16 +50,20 @@ def _grid_difference_kernel(
     COLUMNS: tl.constexpr,
 ):
     """The edges to the right of and below a tile of pixels."""
-    entry, i, j = tile_of_grid(p1, p2, ROWS, COLUMNS)
-    grid += entry * stride_grid
-    edges += entry * stride_edges
+    entry, row, column = tile_of_grid(p1, p2, ROWS, COLUMNS)
+    i = tl.arange(0, ROWS)[:, None]
+    j = tl.arange(0, COLUMNS)[None, :]
     at = i * p2 + j
-    right = (i < p1) & (j + 1 < p2)
-    below = (i + 1 < p1) & (j < p2)
-    g = tl.load(grid + at, mask=(i < p1) & (j < p2), other=0.0)
-    tl.store(edges + (at - i), tl.load(grid + (at + 1), mask=right, other=0.0) - g, mask=right)
-    v = tl.load(grid + (at + p2), mask=below, other=0.0) - g
-    tl.store(edges + (horizontal + at), v, mask=below)
+    grid += entry * stride_grid + row * p2 + column
+    edges += entry * stride_edges + row * p2 + column
+    mask = (i < p1 - row) & (j < p2 - column)
+    right = mask & (j + 1 < p2 - column)
+    below = mask & (i + 1 < p1 - row)
+    g = tl.load(grid + at, mask=mask, other=0.0)
+    h = tl.load(grid + 1 + at, mask=right, other=0.0) - g
+    v = tl.load(grid + p2 + at, mask=below, other=0.0) - g
+    tl.store(edges - row + (at - i), h, mask=right)
+    tl.store(edges + horizontal + at, v, mask=below)
 
 
 @triton.jit(do_not_specialize=["p1"])
@@ -73,17 +79,20 @@ def _grid_difference_adjoint_kernel(
     COLUMNS: tl.constexpr,
 ):
     """The edges beside a tile of pixels, added up."""
-    entry, i, j = tile_of_grid(p1, p2, ROWS, COLUMNS)
-    edges += entry * stride_edges
-    vertical = edges + horizontal
+    entry, row, column = tile_of_grid(p1, p2, ROWS, COLUMNS)
+    i = tl.arange(0, ROWS)[:, None]
+    j = tl.arange(0, COLUMNS)[None, :]
     at = i * p2 + j
-    mask = (i < p1) & (j < p2)
-    left = tl.load(edges + (at - i - 1), mask=mask & (j > 0), other=0.0)
-    right = tl.load(edges + (at - i), mask=mask & (j + 1 < p2), other=0.0)
-    above = tl.load(vertical + (at - p2), mask=mask & (i > 0), other=0.0)
-    below = tl.load(vertical + at, mask=mask & (i + 1 < p1), other=0.0)
+    edges += entry * stride_edges + row * p2 + column
+    h = edges - row + (at - i)
+    v = edges + horizontal + at
+    mask = (i < p1 - row) & (j < p2 - column)
+    left = tl.load(h - 1, mask=mask & (j > -column), other=0.0)
+    right = tl.load(h, mask=mask & (j + 1 < p2 - column), other=0.0)
+    above = tl.load(v - p2, mask=mask & (i > -row), other=0.0)
+    below = tl.load(v, mask=mask & (i + 1 < p1 - row), other=0.0)
     net = difference_adjoint_of(left, right, above, below)
-    tl.store(grid + (entry * stride_grid + at), net, mask=mask)
+    tl.store(grid + (entry * stride_grid + row * p2 + column) + at, net, mask=mask)
 
 
 @triton.jit(do_not_specialize=["p1"])
@@ -92,28 +101,29 @@ def _grid_laplacian_kernel(
     out,
     p1,
     p2,
-    horizontal,
     stride_grid,
     stride_out,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
     """The same of edges that are made where they are used."""
-    entry, i, j = tile_of_grid(p1, p2, ROWS, COLUMNS)
-    grid += entry * stride_grid
+    entry, row, column = tile_of_grid(p1, p2, ROWS, COLUMNS)
+    i = tl.arange(0, ROWS)[:, None]
+    j = tl.arange(0, COLUMNS)[None, :]
     at = i * p2 + j
-    mask = (i < p1) & (j < p2)
-    has_left = mask & (j > 0)
-    has_right = mask & (j + 1 < p2)
-    has_above = mask & (i > 0)
-    has_below = mask & (i + 1 < p1)
+    grid += entry * stride_grid + row * p2 + column
+    mask = (i < p1 - row) & (j < p2 - column)
+    has_left = mask & (j > -column)
+    has_right = mask & (j + 1 < p2 - column)
+    has_above = mask & (i > -row)
+    has_below = mask & (i + 1 < p1 - row)
     g = tl.load(grid + at, mask=mask, other=0.0)
-    left = tl.where(has_left, g - tl.load(grid + (at - 1), mask=has_left, other=0.0), 0.0)
-    right = tl.where(has_right, tl.load(grid + (at + 1), mask=has_right, other=0.0) - g, 0.0)
-    above = tl.where(has_above, g - tl.load(grid + (at - p2), mask=has_above, other=0.0), 0.0)
-    below = tl.where(has_below, tl.load(grid + (at + p2), mask=has_below, other=0.0) - g, 0.0)
+    left = tl.where(has_left, g - tl.load(grid - 1 + at, mask=has_left, other=0.0), 0.0)
+    right = tl.where(has_right, tl.load(grid + 1 + at, mask=has_right, other=0.0) - g, 0.0)
+    above = tl.where(has_above, g - tl.load(grid - p2 + at, mask=has_above, other=0.0), 0.0)
+    below = tl.where(has_below, tl.load(grid + p2 + at, mask=has_below, other=0.0) - g, 0.0)
     net = difference_adjoint_of(left, right, above, below)
-    tl.store(out + (entry * stride_out + at), net, mask=mask)
+    tl.store(out + (entry * stride_out + row * p2 + column) + at, net, mask=mask)
 
 
 @triton.jit(do_not_specialize=["p1"])
@@ -129,16 +139,20 @@ def _grid_curl_kernel(
     COLUMNS: tl.constexpr,
 ):
     """The edges around a tile of faces, added up."""
-    entry, i, j = tile_of_grid(p1 - 1, p2 - 1, ROWS, COLUMNS)
-    edges += entry * stride_edges
-    vertical = edges + horizontal
+    entry, row, column = tile_of_grid(p1 - 1, p2 - 1, ROWS, COLUMNS)
+    i = tl.arange(0, ROWS)[:, None]
+    j = tl.arange(0, COLUMNS)[None, :]
     at = i * p2 + j
-    mask = (i + 1 < p1) & (j + 1 < p2)
-    top = tl.load(edges + (at - i), mask=mask, other=0.0)
-    bottom = tl.load(edges + (at - i + p2 - 1), mask=mask, other=0.0)
-    left = tl.load(vertical + at, mask=mask, other=0.0)
-    right = tl.load(vertical + (at + 1), mask=mask, other=0.0)
-    tl.store(out + (entry * stride_out + at - i), (top - bottom) + (right - left), mask=mask)
+    edges += entry * stride_edges + row * p2 + column
+    h = edges - row + (at - i)
+    v = edges + horizontal + at
+    mask = (i + 1 < p1 - row) & (j + 1 < p2 - column)
+    top = tl.load(h, mask=mask, other=0.0)
+    bottom = tl.load(h + p2 - 1, mask=mask, other=0.0)
+    left = tl.load(v, mask=mask, other=0.0)
+    right = tl.load(v + 1, mask=mask, other=0.0)
+    out += entry * stride_out + row * p2 + column - row
+    tl.store(out + (at - i), (top - bottom) + (right - left), mask=mask)
 
 
 @triton.jit(do_not_specialize=["p1"])
@@ -154,24 +168,28 @@ def _grid_curl_adjoint_kernel(
     COLUMNS: tl.constexpr,
 ):
     """The edges to the right of and below a tile of pixels, by the faces beside them."""
-    entry, i, j = tile_of_grid(p1, p2, ROWS, COLUMNS)
-    potential += entry * stride_potential
-    edges += entry * stride_edges
+    entry, row, column = tile_of_grid(p1, p2, ROWS, COLUMNS)
+    i = tl.arange(0, ROWS)[:, None]
+    j = tl.arange(0, COLUMNS)[None, :]
     at = i * p2 + j
-    right = (i < p1) & (j + 1 < p2)
-    below = (i + 1 < p1) & (j < p2)
-    face = tl.load(potential + (at - i), mask=right & below, other=0.0)
-    above = tl.load(potential + (at - i - p2 + 1), mask=right & (i > 0), other=0.0)
-    before = tl.load(potential + (at - i - 1), mask=below & (j > 0), other=0.0)
-    tl.store(edges + (at - i), face - above, mask=right)
-    tl.store(edges + (horizontal + at), before - face, mask=below)
+    potential += entry * stride_potential + row * p2 + column - row
+    psi = potential + (at - i)
+    edges += entry * stride_edges + row * p2 + column
+    mask = (i < p1 - row) & (j < p2 - column)
+    right = mask & (j + 1 < p2 - column)
+    below = mask & (i + 1 < p1 - row)
+    face = tl.load(psi, mask=right & below, other=0.0)
+    above = tl.load(psi - p2 + 1, mask=right & (i > -row), other=0.0)
+    before = tl.load(psi - 1, mask=below & (j > -column), other=0.0)
+    tl.store(edges - row + (at - i), face - above, mask=right)
+    tl.store(edges + horizontal + at, before - face, mask=below)
 
 
 def tile(rows: int, columns: int) -> tuple[int, int, int]:
-    """Rows and columns of a tile, and warps: eight numbers a thread."""
+    """Rows and columns of a tile, and warps: four numbers a thread."""
     width = min(_MAX_COLUMNS, triton.next_power_of_2(columns))
     height = min(_TILE // width, triton.next_power_of_2(rows))
-    return height, width, max(1, height * width // 256)
+    return height, width, max(1, height * width // 128)
 
 
 def entries(x: torch.Tensor) -> torch.Tensor:
@@ -182,11 +200,13 @@ def entries(x: torch.Tensor) -> torch.Tensor:
 def _run(
     kernel: Any, x: torch.Tensor, out: torch.Tensor, p1: int, p2: int, *, faces: bool = False
 ) -> torch.Tensor:
-    """Launch a kernel over tiles of pixels or faces."""
+    """Launch a kernel over tiles of pixels, or of faces."""
     if x.numel() == 0 or out.numel() == 0:
         return out.zero_()
     x = entries(x)
     rows, columns = (p1 - 1, p2 - 1) if faces else (p1, p2)
+    # Where the vertical edges begin, if there are edges.
+    horizontal = () if x.shape == out.shape else (p1 * (p2 - 1),)
     height, width, warps = tile(rows, columns)
     programs = x.shape[0] * triton.cdiv(rows, height) * triton.cdiv(columns, width)
     with torch.cuda.device_of(x):
@@ -195,7 +215,7 @@ def _run(
             out,
             p1,
             p2,
-            p1 * (p2 - 1),
+            *horizontal,
             x.stride(0),
             out.stride(0),
             ROWS=height,
