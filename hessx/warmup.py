@@ -31,7 +31,7 @@ def warmup(
         shapes: Sizes to come, each (examples of a batch, samples, features), all >= 1. Ops on
             grids take them for square pictures.
         dtype: float32, float64, bfloat16 or float16; where an op does not take the half types
-            (eigenproblems, trust-region problems, softmax products, thresholds, edges of grids) it is
+            (eigenproblems, trust-region problems, softmax products, thresholds, edges) it is
             float32.
         device: Device of the inputs to come; torch's default when not given.
 

@@ -100,6 +100,25 @@ def _prox(dtype: torch.dtype) -> tuple[Tensor, ...]:
     return basis, gradient, z, lambda1.abs()
 
 
+def _pictures(like: Tensor) -> tuple[Tensor, ...]:
+    drawn = hessx.ops.grid_normal(
+        N, L, M, seed=7, first_sample=5, stream=2, dtype=like.dtype, device=like.device
+    )
+    return (drawn,)
+
+
+def _edges(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    m = 2 * L * M - L - M
+    z, anchor, centre = (numbers(BATCH, m, dtype=dtype, seed=seed) for seed in range(3))
+    radius, threshold, weight = (numbers(BATCH, dtype=dtype, seed=seed).abs() for seed in (3, 4, 5))
+    return z, anchor, centre, numbers(BATCH, L, M, dtype=dtype, seed=6), radius, threshold, weight
+
+
+def _box(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    z, _, centre, _, radius, threshold, _ = _edges(dtype)
+    return z, centre, radius, threshold
+
+
 # A product, and a sum of N of them.
 _SUM = N + 4
 CALLS = {
@@ -127,6 +146,10 @@ CALLS = {
     "trust_region": Call(_convex_problems, hessx.ops.trust_region, REALS, 64),
     "softmax_product": Call(_classes, lambda p, u: (hessx.ops.softmax_product(p, u),), REALS, 4),
     "soft_threshold": Call(_rows, lambda x, t: (hessx.ops.soft_threshold(x, t),), REALS, 1),
+    "grid_normal": Call(lambda dtype: (torch.empty(0, dtype=dtype),), _pictures, REALS, 64),
+    "edge_prox": Call(_box, lambda *box: (hessx.ops.edge_prox(*box),), REALS, 1),
+    "edge_divergence": Call(_box, lambda *box: (hessx.ops.edge_divergence(*box, L, M),), REALS, 8),
+    "edge_update": Call(_edges, hessx.ops.edge_update, REALS, 8),
     "fista_step": Call(_fista, _step_without_zeros, REALS, _SUM),
 }
 CASES = [(name, dtype) for name, call in CALLS.items() for dtype in call.dtypes]
