@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from hessx.ops.edges import rules
-from hessx.ops.grid_noise.triton import horizontal_edges
+from hessx.ops.grid_noise.triton import horizontal_edges, rectangle_of
 from hessx.ops.moments.triton import add_slots
 from hessx.ops.shrink.triton import rows_of, soft_threshold_of
 
@@ -47,17 +47,6 @@ def _edge_prox_kernel(
 
 
 @triton.jit
-def _rectangle(p1, p2, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """What a program is given: a row of the batch, and rows and columns of pixels (int64)."""
-    pid = tl.program_id(0).to(tl.int64)
-    rectangles_j = tl.cdiv(p2, COLUMNS)
-    rectangles_i = tl.cdiv(p1, ROWS)
-    i = pid // rectangles_j % rectangles_i * ROWS + tl.arange(0, ROWS)
-    j = pid % rectangles_j * COLUMNS + tl.arange(0, COLUMNS)
-    return pid // rectangles_j // rectangles_i, i[:, None], j[None, :]
-
-
-@triton.jit
 def _reflected(z, centre, edges, mask, radius, threshold):
     """2 a - z of some edges, 0 where there is none."""
     x = tl.load(z + edges, mask=mask, other=0.0)
@@ -80,7 +69,9 @@ def _edge_divergence_kernel(
     COLUMNS: tl.constexpr,
 ):
     """Each edge is read, shrunk and clipped by both of its pixels: the second time from cache."""
-    row, i, j = _rectangle(p1, p2, ROWS, COLUMNS)
+    row, _, first_row, first_column = rectangle_of(p1, p2, ROWS, COLUMNS)
+    i = first_row + tl.arange(0, ROWS)[:, None]
+    j = first_column + tl.arange(0, COLUMNS)[None, :]
     inside = (i < p1) & (j < p2)
     z += row * stride_z
     centre += row * stride_centre
@@ -126,7 +117,9 @@ def _edge_update_kernel(
     COLUMNS: tl.constexpr,
 ):
     """The right and the lower edges of a rectangle, and their squares to partial (.., rows)."""
-    row, i, j = _rectangle(p1, p2, ROWS, COLUMNS)
+    row, rectangle, first_row, first_column = rectangle_of(p1, p2, ROWS, COLUMNS)
+    i = first_row + tl.arange(0, ROWS)[:, None]
+    j = first_column + tl.arange(0, COLUMNS)[None, :]
     inside = (i < p1) & (j < p2)
     has_right, has_below = inside & (j < p2 - 1), inside & (i < p1 - 1)
     m = horizontal_edges(p1, p2) + horizontal_edges(p2, p1)
@@ -154,9 +147,7 @@ def _edge_update_kernel(
 
     wide_right, wide_below = step_right.to(tl.float64), step_below.to(tl.float64)
     squares = tl.sum(wide_right * wide_right + wide_below * wide_below)
-    rectangles = tl.cdiv(p1, ROWS) * tl.cdiv(p2, COLUMNS)
-    slot = tl.program_id(0).to(tl.int64) % rectangles
-    tl.store(partial + slot * rows + row, squares)
+    tl.store(partial + rectangle.to(tl.int64) * rows + row, squares)
 
 
 def _block(m: int) -> tuple[int, int]:

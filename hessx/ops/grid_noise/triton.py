@@ -23,6 +23,19 @@ def horizontal_edges(p1, p2):
 
 
 @triton.jit
+def rectangle_of(p1, p2, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """The picture that a program works at, the rectangle of it, and where that begins (int64)."""
+    pid = tl.program_id(0).to(tl.int64)
+    across = tl.cdiv(p2, COLUMNS)
+    count = tl.cdiv(p1, ROWS) * across
+    picture = pid // count
+    # Fits 32 bits, which are divided in fewer steps.
+    rectangle = (pid - picture * count).to(tl.int32)
+    first_row = (rectangle // across).to(tl.int64) * ROWS
+    return picture, rectangle, first_row, (rectangle % across).to(tl.int64) * COLUMNS
+
+
+@triton.jit
 def _taken(tile, columns):
     """Numbers of each row by their columns; any number in place of one beyond the tile."""
     return tl.gather(tile, columns & (tile.shape[1] - 1), 1)
@@ -48,13 +61,9 @@ def _grid_normal_kernel(
     The row above belongs to the tile for its vertical edges. Its horizontal ones are not needed:
     their place takes the counter of the last feature, which all pixels share.
     """
-    pid = tl.program_id(0).to(tl.int64)
-    tiles_j = tl.cdiv(p2, COLUMNS - 4)
-    tiles_i = tl.cdiv(p1, ROWS - 1)
-    sample = pid // tiles_j // tiles_i
+    sample, _, first_row, first_column = rectangle_of(p1, p2, ROWS - 1, COLUMNS - 4)
     row, column = tl.arange(0, ROWS)[:, None], tl.arange(0, COLUMNS)[None, :]
-    first_column = pid % tiles_j * (COLUMNS - 4)
-    i = pid // tiles_j % tiles_i * (ROWS - 1) + row - 1
+    i = first_row + row - 1
     j = first_column + column
 
     split = horizontal_edges(p1, p2)
@@ -113,5 +122,5 @@ def grid_normal(out: torch.Tensor, seed: int, first_sample: int, stream: int) ->
             REAL=tl.float64 if out.dtype == torch.float64 else tl.float32,
             ROWS=rows,
             COLUMNS=columns,
-            num_warps=max(1, rows * columns // 256),
+            num_warps=max(1, rows * columns // 128),
         )
