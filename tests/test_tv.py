@@ -160,7 +160,7 @@ def test_auto_is_exact_on_the_cpu():
 
 
 def test_the_first_order_method_stops_at_its_tolerance_and_its_limit():
-    estimate = pictures(12, 12, seed=5)
+    estimate = pictures(12, 12, seed=5)[[0, 1, 3, 4]]
     radius = radii(estimate)[:, 3:4]
     loose, tight = (
         solve_tv(estimate, radius, solver="first-order", tol=tol) for tol in (1e-3, 1e-9)

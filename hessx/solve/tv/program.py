@@ -96,9 +96,7 @@ def _exact(estimate: Tensor, radius: Tensor, solver: str) -> TVSolution:
     device, on_cpu = estimate.device, estimate.to("cpu", torch.float64)
     radius = radius.cpu()
     solution, potential, pivots = ops.tv_flow(on_cpu, radius)
-    n, levels, p1, p2 = solution.shape
-    faces = potential.reshape(n * levels, p1 - 1, p2 - 1).double()
-    flow = ops.grid_curl_adjoint(faces).reshape(n, levels, -1)
+    flow = ops.grid_curl_adjoint(potential.flatten(0, 1).double()).unflatten(0, radius.shape)
     objective = difference(solution).abs().sum(-1)
     dual = dual_value(flow, difference(on_cpu)[:, None], radius)
     return TVSolution(
