@@ -4,6 +4,8 @@ from hessx import covariance, ops, perturb
 from hessx.backends import backend
 from hessx.explain import (
     InputHessian,
+    Leg,
+    LegTV,
     SmoothHess,
     SparsePath,
     SparseSaliency,
@@ -11,12 +13,16 @@ from hessx.explain import (
     caso,
     caso_path,
     input_hessian,
+    leg,
+    leg_tv,
+    leg_tv_from,
     saliency_map,
     sigma_for_radius,
     smooth_hess,
 )
 from hessx.features import Basis, Grid, Identity, Segments
 from hessx.info import info
+from hessx.query import Contrast, Targets
 from hessx.score import perturbation_mse
 from hessx.warmup import warmup
 
@@ -24,13 +30,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Basis",
+    "Contrast",
     "Grid",
     "Identity",
     "InputHessian",
+    "Leg",
+    "LegTV",
     "Segments",
     "SmoothHess",
     "SparsePath",
     "SparseSaliency",
+    "Targets",
     "backend",
     "cafo",
     "caso",
@@ -38,6 +48,9 @@ __all__ = [
     "covariance",
     "info",
     "input_hessian",
+    "leg",
+    "leg_tv",
+    "leg_tv_from",
     "ops",
     "perturb",
     "perturbation_mse",
