@@ -4,6 +4,7 @@ from hessx import covariance, ops, perturb
 from hessx.backends import backend
 from hessx.explain import (
     InputHessian,
+    Leg,
     SmoothHess,
     SparsePath,
     SparseSaliency,
@@ -11,12 +12,14 @@ from hessx.explain import (
     caso,
     caso_path,
     input_hessian,
+    leg,
     saliency_map,
     sigma_for_radius,
     smooth_hess,
 )
 from hessx.features import Basis, Grid, Identity, Segments
 from hessx.info import info
+from hessx.query import Contrast, Targets
 from hessx.score import (
     Cascade,
     DeletionCurve,
@@ -31,14 +34,17 @@ __version__ = "0.1.0"
 __all__ = [
     "Basis",
     "Cascade",
+    "Contrast",
     "DeletionCurve",
     "Grid",
     "Identity",
     "InputHessian",
+    "Leg",
     "Segments",
     "SmoothHess",
     "SparsePath",
     "SparseSaliency",
+    "Targets",
     "backend",
     "cafo",
     "cascading_randomization",
@@ -48,6 +54,7 @@ __all__ = [
     "deletion_curve",
     "info",
     "input_hessian",
+    "leg",
     "ops",
     "perturb",
     "perturbation_mse",

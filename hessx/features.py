@@ -25,10 +25,23 @@ class FeatureMap(ABC):
     Attributes:
         shape: Shape of one input, without the batch dimension.
         n_features: The number of features ``k``.
+        feature_shape: Shape in which the features are shown, ``k`` numbers: the input's own, a
+            coarse picture's, or ``(k,)``.
+        grid: ``(channels, p1, p2)`` where the features lie on grids of pixels or cells, else None.
     """
 
     shape: torch.Size
     n_features: int
+
+    @property
+    def feature_shape(self) -> torch.Size:
+        """Shape in which the features are shown."""
+        return torch.Size([self.n_features])
+
+    @property
+    def grid(self) -> tuple[int, int, int] | None:
+        """``(channels, p1, p2)`` where the features lie on grids, else None."""
+        return None
 
     @abstractmethod
     def lift(self, t: Tensor) -> Tensor:
@@ -191,6 +204,16 @@ class _IdentityMap(FeatureMap):
         self.shape = shape
         self.n_features = shape.numel()
 
+    @property
+    def feature_shape(self) -> torch.Size:
+        return self.shape
+
+    @property
+    def grid(self) -> tuple[int, int, int] | None:
+        if len(self.shape) not in (2, 3):
+            return None
+        return self.shape[:-2].numel(), self.shape[-2], self.shape[-1]
+
     def lift(self, t: Tensor) -> Tensor:
         return self._unflat(t)
 
@@ -209,6 +232,14 @@ class _GridMap(FeatureMap):
         self.rows, self.columns = rows, columns
         self.channels = 1 if shared or len(shape) == 2 else shape[0]
         self.n_features = self.channels * rows.shape[1] * columns.shape[1]
+
+    @property
+    def feature_shape(self) -> torch.Size:
+        return torch.Size(self.grid[3 - len(self.shape) :])
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        return self.channels, self.rows.shape[1], self.columns.shape[1]
 
     def lift(self, t: Tensor) -> Tensor:
         rows, columns = self.rows.to(t), self.columns.to(t)

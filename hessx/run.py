@@ -124,6 +124,12 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
+def check_kind(name: str, value: Any, kind: type) -> None:
+    """Raise TypeError unless ``value`` is None or of a class of this library."""
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__module__}.{kind.__name__}, got {value!r}")
+
+
 def check_inputs(inputs: Any, name: str = "inputs") -> None:
     """Raise unless ``inputs`` is a finite floating-point tensor ``(B, *shape)``, B >= 1."""
     if not isinstance(inputs, Tensor):

@@ -262,3 +262,16 @@ def test_models_that_answer_wrongly_are_refused():
         hessx.deletion_curve(lambda z: z.argmax(1), **call)
     with pytest.raises(ValueError, match="training mode"):
         hessx.deletion_curve(nn.Sequential(nn.Dropout(), nn.Flatten()), target=0, **call)
+
+
+def test_black_boxes_with_numpy_and_contrasts():
+    net = small_net()
+    by_tensor = hessx.deletion_curve(net, X, MAPS[0], hessx.Contrast(1, 3))
+    by_array = hessx.deletion_curve(
+        lambda z: net(z).detach().numpy(), X, MAPS[0], hessx.Contrast(1, 3)
+    )
+    assert torch.equal(by_tensor.scores, by_array.scores)
+    first, second = (hessx.deletion_curve(net, X, MAPS[0], c).scores for c in (1, 3))
+    torch.testing.assert_close(by_tensor.scores, first - second)
+    with pytest.raises(TypeError, match="target must be one target"):
+        hessx.deletion_curve(net, X, MAPS[0], hessx.Targets([1, 3]))

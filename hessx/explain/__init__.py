@@ -2,12 +2,14 @@
 
 from hessx.explain.caso import cafo, caso, caso_path
 from hessx.explain.input_hessian import InputHessian, input_hessian
+from hessx.explain.leg import Leg, leg
 from hessx.explain.saliency_map import saliency_map
 from hessx.explain.smooth_hess import SmoothHess, sigma_for_radius, smooth_hess
 from hessx.explain.sparse_saliency import SparsePath, SparseSaliency
 
 __all__ = [
     "InputHessian",
+    "Leg",
     "SmoothHess",
     "SparsePath",
     "SparseSaliency",
@@ -15,6 +17,7 @@ __all__ = [
     "caso",
     "caso_path",
     "input_hessian",
+    "leg",
     "saliency_map",
     "sigma_for_radius",
     "smooth_hess",

@@ -23,7 +23,14 @@ from hessx.features import Features, Identity
 from hessx.operators import SymmetricOperator
 from hessx.perturb import SAMPLINGS, FeatureNoise, InputNoise, Noise, NormalDraws
 from hessx.query import GradientQuery
-from hessx.run import Run, accumulation_dtype, check_choice, check_inputs, check_int
+from hessx.run import (
+    Run,
+    accumulation_dtype,
+    check_choice,
+    check_inputs,
+    check_int,
+    check_kind,
+)
 from hessx.solve.symmetrize import ESTIMATORS
 
 
@@ -131,8 +138,8 @@ def smooth_hess(
         sigma: Standard deviation in the units of ``inputs``: a number > 0, or one per feature
             ``(k,)``, >= 0 and not all 0. A feature of sigma 0 is not perturbed and not explained.
         covariance: Of the features, up to ``sigma^2``: ``hessx.covariance.Identity()`` (default),
-            ``Diagonal`` or ``Factor``. Where it is singular only the part of H inside its range
-            is identified.
+            ``Diagonal``, ``Factor`` or ``GridTV``. Where it is singular only the part of H inside
+            its range is identified.
         features: What is perturbed and explained, ``x = x0 + S t``: ``Identity()`` (default),
             ``Grid``, ``Segments`` or ``Basis``.
         noise: ``"features"`` perturbs the features: the Hessian of ``f * N(0, sigma^2 S Sigma
@@ -184,8 +191,8 @@ def smooth_hess(
     check_choice("noise", noise, ("features", "input"))
     check_choice("estimator", estimator, ESTIMATORS)
     check_choice("sampling", sampling, SAMPLINGS)
-    _check_kind("covariance", covariance, covariances.Covariance)
-    _check_kind("features", features, Features)
+    check_kind("covariance", covariance, covariances.Covariance)
+    check_kind("features", features, Features)
     counts = sample_counts(n_samples, rtol, sampling)
     with run.own_arithmetic(inputs.device):
         law = _noise(inputs, sigma, covariance, features, noise, sampling, run.seed)
@@ -224,11 +231,6 @@ def sigma_for_radius(radius: float, d: int) -> float:
     return radius / math.sqrt(d)
 
 
-def _check_kind(name: str, value: Any, kind: type) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__module__}.{kind.__name__}, got {value!r}")
-
-
 def _noise(
     inputs: Tensor,
     sigma: float | Tensor,
@@ -239,14 +241,15 @@ def _noise(
     seed: int,
 ) -> Noise:
     mapping = (features or Identity()).bind(inputs.shape[1:])
-    number, scale = _check_sigma(sigma, mapping.n_features)
+    number, scale = covariances.check_sigma(sigma, mapping.n_features)
     dtype = accumulation_dtype(inputs)
 
     def draws(dim: int) -> NormalDraws:
         return NormalDraws(dim, seed, sampling, dtype, inputs.device)
 
     if noise == "features":
-        root = (covariance or covariances.Identity()).root(mapping.n_features, scale)
+        law = covariance or covariances.Identity()
+        root = law.root(mapping.n_features, scale, mapping.grid)
         return FeatureNoise(mapping, root, number, draws(root.rank))
     if scale is not None or not isinstance(covariance, (type(None), covariances.Identity)):
         raise ValueError(
@@ -260,24 +263,6 @@ def _noise(
         values, vectors = torch.linalg.eigh(gram)
         root = covariances.Factor(vectors * values.clamp(min=0).sqrt()).root(mapping.n_features)
     return InputNoise(mapping, root, number, draws(math.prod(inputs.shape[1:])))
-
-
-def _check_sigma(sigma: float | Tensor, n_features: int) -> tuple[float, Tensor | None]:
-    """Return a number and, for a sigma per feature, the scales that it multiplies."""
-    value = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
-    if value.dim() == 0:
-        if not (value.isfinite() and value > 0):
-            raise ValueError(f"sigma must be > 0 and finite, got {sigma}")
-        return value.item(), None
-    if value.shape != (n_features,):
-        raise ValueError(
-            f"sigma must be a number or one per feature ({n_features},), "
-            f"got shape {tuple(value.shape)}"
-        )
-    covariances.check_scale("sigma", value)
-    # Whitened coordinates of unit scale keep the relative error free of the units of sigma.
-    largest = value.max().item()
-    return largest, value / largest
 
 
 def _assemble(

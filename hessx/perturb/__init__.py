@@ -1,6 +1,16 @@
 """Draw perturbations: counter-based, so that a draw depends on its number alone."""
 
+from hessx.perturb.covariates import Covariates, GridTVCovariates, RootCovariates
 from hessx.perturb.draws import SAMPLINGS, NormalDraws
 from hessx.perturb.gaussian import FeatureNoise, InputNoise, Noise
 
-__all__ = ["SAMPLINGS", "FeatureNoise", "InputNoise", "Noise", "NormalDraws"]
+__all__ = [
+    "SAMPLINGS",
+    "Covariates",
+    "FeatureNoise",
+    "GridTVCovariates",
+    "InputNoise",
+    "Noise",
+    "NormalDraws",
+    "RootCovariates",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ class Model:
             torch.set_grad_enabled(x.requires_grad),
             self._run.callers_autocast(x.device),
         ):
-            out = self._forward(x, *args)
+            out = self._call(x, args)
         if not isinstance(out, Tensor) or not out.is_floating_point():
             kind = out.dtype if isinstance(out, Tensor) else type(out).__name__
             raise TypeError(f"forward_func must return a floating-point tensor, got {kind}")
@@ -81,6 +82,9 @@ class Model:
                 f"N = {len(x)}, got shape {tuple(out.shape)}"
             )
         return out
+
+    def _call(self, x: Any, args: tuple[Any, ...]) -> Any:
+        return self._forward(x, *args)
 
     @contextmanager
     def explained(self) -> Iterator[None]:

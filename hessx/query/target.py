@@ -2,10 +2,99 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The difference of two outputs, ``f_first - f_second``.
+
+    Args:
+        first: A target in Captum's convention, see :class:`~hessx.query.ValueQuery`.
+        second: The one that is taken away.
+
+    Source:
+        Statistically Consistent Saliency Estimation, Eq. (1).
+    """
+
+    first: Any
+    second: Any
+
+    def __post_init__(self) -> None:
+        for name in ("first", "second"):
+            value = getattr(self, name)
+            if value is None or isinstance(value, (Contrast, Targets)):
+                raise TypeError(f"{name} must be a target in Captum's convention, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Several targets, all explained from the same calls of the model.
+
+    A class of its own, because a list of targets says which one belongs to each input.
+
+    Args:
+        entries: One or more targets in Captum's convention, or contrasts.
+    """
+
+    entries: Sequence[Any]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.entries, (str, int)) or not isinstance(self.entries, Sequence):
+            raise TypeError(f"entries must be a list of targets, got {self.entries!r}")
+        if not self.entries:
+            raise ValueError("entries must hold at least one target")
+        if any(isinstance(entry, Targets) for entry in self.entries):
+            raise TypeError("entries must be targets or contrasts, not Targets")
+        object.__setattr__(self, "entries", tuple(self.entries))
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.entries)
+
+
+class Selection:
+    """The outputs that a target names, taken from what the model returns.
+
+    Args:
+        target: A target in Captum's convention, a :class:`Contrast`, or :class:`Targets`.
+        n_rows: The number of examples.
+        outputs: The shape of one example's output.
+
+    Raises:
+        TypeError: If ``target`` is not of integers.
+        ValueError: If it is missing, out of range, or of the wrong length.
+    """
+
+    def __init__(self, target: Any, n_rows: int, outputs: torch.Size):
+        entries = target.entries if isinstance(target, Targets) else (target,)
+        self._pairs = [
+            (
+                target_index(entry.first, n_rows, outputs),
+                target_index(entry.second, n_rows, outputs),
+            )
+            if isinstance(entry, Contrast)
+            else (target_index(entry, n_rows, outputs), None)
+            for entry in entries
+        ]
+
+    def __call__(self, out: Tensor, rows: Tensor) -> Tensor:
+        """Return ``(N, T)`` of the outputs ``(N, ...)`` of examples that belong to these rows."""
+        columns = []
+        for first, second in self._pairs:
+            value = _taken(out, first, rows)
+            columns.append(value if second is None else value - _taken(out, second, rows))
+        return torch.stack(columns, 1)
+
+
+def _taken(out: Tensor, index: Tensor, rows: Tensor) -> Tensor:
+    index = index.to(out.device)[rows.to(out.device)]
+    return out[(torch.arange(len(out), device=out.device), *index.unbind(1))]
 
 
 def target_index(target: Any, n_rows: int, outputs: torch.Size) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hessx.query.model import DETACHED, Model, check_finite, count_saved
-from hessx.query.target import target_index
+from hessx.query.target import Selection, Targets
 from hessx.run import Run
 
 
@@ -22,7 +22,7 @@ class ValueQuery:
         inputs: ``(B, *shape)``.
         target: Which output, in Captum's convention: an int for all examples; a tensor or list
             of B ints, one an example; a tuple for outputs of several dimensions, or a list of B
-            tuples; None when there is a single output.
+            tuples; None when there is a single output. Or a `Contrast` of two.
         run: The call's common arguments.
 
     Attributes:
@@ -38,9 +38,10 @@ class ValueQuery:
     """
 
     def __init__(self, forward_func: Callable[..., Tensor], inputs: Tensor, target: Any, run: Run):
-        self._model = Model(forward_func, inputs, run)
+        self._check_target(target)
+        self._model = self._asked(forward_func, inputs, run)
         self._target = target
-        self._index: Tensor | None = None
+        self._selection: Selection | None = None
         self._n_rows = len(inputs)
         first = torch.zeros(1, dtype=torch.long, device=inputs.device)
         with count_saved() as saved, self._model.explained():
@@ -69,18 +70,27 @@ class ValueQuery:
         check_finite(value, rows)
         return value
 
+    def _check_target(self, target: Any) -> None:
+        if isinstance(target, Targets):
+            raise TypeError("target must be one target here, got several: hessx.Targets")
+
+    def _asked(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run) -> Model:
+        return Model(forward_func, inputs, run)
+
     def _probe(self, x: Tensor, rows: Tensor) -> Tensor:
         """Return the first value, computed with a graph."""
         return self._ask(x, rows)
 
     def _ask(self, x: Tensor, rows: Tensor) -> Tensor:
         out = self._model(x, rows)
-        if self._index is None:
-            self._index = target_index(self._target, self._n_rows, out.shape[1:]).to(out.device)
-        index = self._index[rows.to(out.device)]
+        if self._selection is None:
+            self._selection = Selection(self._target, self._n_rows, out.shape[1:])
         with torch.set_grad_enabled(x.requires_grad):
-            where = (torch.arange(len(x), device=out.device), *index.unbind(1))
-            return out[where]
+            return self._take(self._selection(out, rows))
+
+    def _take(self, values: Tensor) -> Tensor:
+        """Return what this query answers of the values ``(N, T)`` of all its targets."""
+        return values[:, 0]
 
 
 class GradientQuery(ValueQuery):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hessx.run import check_choice
+from hessx.query import BlackBoxQuery, Targets
+from hessx.query.black_box import BlackBox
+from hessx.run import Run, check_choice
 
 OUTPUTS = ("log-odds", "log-probability", "probability", "raw")
 RETURNS = ("logits", "probabilities")
@@ -34,13 +37,13 @@ class ClassScores:
         self._output = output
         self._returns = returns
 
-    def __call__(self, out: Any) -> Any:
-        """Return the scores of ``out``, a tensor ``(N,)`` or ``(N, c)``, in its shape.
+    def __call__(self, out: Tensor) -> Tensor:
+        """Return the scores of ``out (N,)`` or ``(N, c)``, in its shape.
 
         Raises:
             ValueError: If it is of another shape, or should be probabilities and is not.
         """
-        if self._output == "raw" or not isinstance(out, Tensor) or not out.is_floating_point():
+        if self._output == "raw":
             return out
         if out.dim() not in (1, 2):
             raise ValueError(
@@ -61,6 +64,55 @@ class ClassScores:
             "probability": log_p.exp,
         }[self._output]()
         return scores.reshape(out.shape)
+
+
+class ScoreQuery(BlackBoxQuery):
+    """The score of one class for each example, asked in batches that fit in memory.
+
+    Args:
+        forward_func: From ``(N, *shape)`` to ``(N,)`` or ``(N, c)``; it may return NumPy arrays.
+        inputs: ``(B, *shape)``.
+        target: In Captum's convention, or a `Contrast`: the difference of two scores.
+        run: The call's common arguments.
+        scores: What is asked of the outputs.
+
+    Attributes:
+        value: ``(B,)``, the score at the inputs.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        inputs: Tensor,
+        target: Any,
+        run: Run,
+        scores: ClassScores,
+    ):
+        self._scores = scores
+        super().__init__(forward_func, inputs, target, run)
+
+    def _check_target(self, target: Any) -> None:
+        if isinstance(target, Targets):
+            raise TypeError("target must be one target here, got several: hessx.Targets")
+
+    def _asked(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run) -> BlackBox:
+        return _Scored(forward_func, inputs, run, self._scores)
+
+    def _take(self, values: Tensor) -> Tensor:
+        return values[:, 0]
+
+
+class _Scored(BlackBox):
+    def __init__(
+        self, forward_func: Callable[..., Any], inputs: Tensor, run: Run, scores: ClassScores
+    ):
+        super().__init__(forward_func, inputs, run, arrays=False)
+        self._scores = scores
+
+    def __call__(self, x: Tensor, rows: Tensor) -> Tensor:
+        out = super().__call__(x, rows)
+        with torch.set_grad_enabled(x.requires_grad):
+            return self._scores(out)
 
 
 def _from_logits(z: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,11 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from hessx.query import ValueQuery
-from hessx.query.model import check_mode
 from hessx.run import Run, check_choice, check_inputs
 from hessx.score.cells import Cells, cells_of
-from hessx.score.class_scores import ClassScores
+from hessx.score.class_scores import ClassScores, ScoreQuery
 
 DEFAULT_STEPS = 20
 
@@ -75,13 +73,15 @@ def deletion_curve(
     Cells of equal importance are masked in row-major order, from the top left. Nothing is random.
 
     Args:
-        forward_func: From ``(N, *shape)`` to ``(N,)`` or ``(N, c)``; it is never differentiated.
+        forward_func: From ``(N, *shape)`` to ``(N,)`` or ``(N, c)``; no gradient is needed, and
+            NumPy arrays may be returned.
         inputs: ``(B, *shape)``, finite. A ``shape`` of three or more dimensions has its channels
             first, ``(C, H, W)``; one of one or two dimensions, ``(d,)`` or ``(H, W)``, has none.
         attributions: The maps, finite: ``(B, C', h, w)`` with any number of channels, ``(B, h, w)``
             without, or ``(K, B, C', h, w)`` for K maps of each input, scored from one set of calls
             (``(B, h, w)`` and ``(K, B, h, w)`` where inputs have no channels). h <= H and w <= W.
-        target: Which output, in Captum's convention; None for a single output.
+        target: Which output, in Captum's convention; None for a single output. A
+            ``hessx.Contrast(a, b)`` is the difference of their scores.
         baseline: What masked pixels become, in the units of ``inputs`` (black is not 0 for inputs
             from which a mean was subtracted): a number, one for each channel, a picture ``shape``,
             or one for each input ``(B, *shape)``.
@@ -134,12 +134,11 @@ def deletion_curve(
     scores = ClassScores(output, returns)
     filling = _checked_baseline(baseline, inputs)
     shares = _checked_fractions(fractions)
-    check_mode(forward_func)
     with run.own_arithmetic(inputs.device):
         cells = cells_of(attributions, inputs, grid, signed=ranking == "signed")
         counts, place = (shares * cells.number).round().long().unique(return_inverse=True)
         jobs = _jobs(cells, counts)
-        query = ValueQuery(lambda x, *args: scores(forward_func(x, *args)), inputs, target, run)
+        query = ScoreQuery(forward_func, inputs, target, run, scores)
         curve = _curve(query, inputs, cells, counts, jobs, filling, run)[:, :, place]
         exact = counts[place].to(inputs.device) / cells.number
         auc = _mean_height(curve, exact)
@@ -160,7 +159,7 @@ def _jobs(cells: Cells, counts: Tensor) -> Tensor:
 
 
 def _curve(
-    query: ValueQuery,
+    query: ScoreQuery,
     inputs: Tensor,
     cells: Cells,
     counts: Tensor,

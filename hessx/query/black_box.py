@@ -1,0 +1,84 @@
+"""Several outputs of a black box: no gradient is needed, and NumPy will do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hessx.query.model import Model
+from hessx.query.values import ValueQuery
+from hessx.run import Run
+
+
+class BlackBoxQuery(ValueQuery):
+    """One or more outputs of any function for each example, asked in batches that fit in memory.
+
+    Args:
+        forward_func: From ``(N, *shape)`` to ``(N,)`` or ``(N, c)`` (or more dimensions). It may
+            return NumPy arrays.
+        inputs: ``(B, *shape)``.
+        target: As for :class:`~hessx.query.ValueQuery`, or :class:`~hessx.query.Targets`.
+        run: The call's common arguments.
+        arrays: Hand over NumPy arrays in place of tensors.
+
+    Attributes:
+        value: ``(B, T)``, the outputs at the inputs.
+        examples_per_batch: How many examples one call of the model takes.
+        n_examples: How many examples were asked for so far.
+    """
+
+    def __init__(
+        self,
+        forward_func: Callable[..., Any],
+        inputs: Tensor,
+        target: Any,
+        run: Run,
+        *,
+        arrays: bool = False,
+    ):
+        self._arrays = arrays
+        self.n_examples = 0
+        super().__init__(forward_func, inputs, target, run)
+
+    def _check_target(self, target: Any) -> None:
+        pass
+
+    def _asked(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run) -> Model:
+        return BlackBox(forward_func, inputs, run, self._arrays)
+
+    def _probe(self, x: Tensor, rows: Tensor) -> Tensor:
+        # A graph shows what an example takes. A function that has none is asked again without;
+        # whatever else was wrong with it then comes back.
+        if not self._arrays:
+            with suppress(Exception):
+                return self._ask(x, rows)
+        return self._ask(x.detach(), rows)
+
+    def _ask(self, x: Tensor, rows: Tensor) -> Tensor:
+        values = super()._ask(x, rows)
+        self.n_examples += len(x)
+        return values
+
+    def _take(self, values: Tensor) -> Tensor:
+        return values
+
+
+class BlackBox(Model):
+    """A function that may take and return NumPy arrays."""
+
+    def __init__(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run, arrays: bool):
+        super().__init__(forward_func, inputs, run)
+        self._arrays = arrays
+
+    def _call(self, x: Any, args: tuple[Any, ...]) -> Any:
+        if self._arrays:
+            args = tuple(a.detach().numpy() if isinstance(a, Tensor) else a for a in args)
+        out = super()._call(x.numpy() if self._arrays else x, args)
+        if isinstance(out, (np.ndarray, np.floating)):
+            return torch.as_tensor(np.asarray(out), device=self._inputs.device)
+        return out
