@@ -49,13 +49,18 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(nn.Module):
-    """From RGB in [0, 1] ``(N, 3, 227, 227)`` to logits ``(N, 1000)``."""
+    """From RGB in [0, 1] ``(N, 3, 227, 227)`` to logits ``(N, 1000)``.
+
+    Attributes:
+        fires: Names of its fire modules, which are in ``features``.
+    """
 
     mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(_MEAN_BGR).reshape(3, 1, 1), persistent=False)
+        self.fires = tuple(_FIRES)
         self.conv1 = nn.Conv2d(3, 64, 3, stride=2)
         self.features = nn.Sequential()
         channels = 64
