@@ -168,6 +168,53 @@ void gram(Address x, Strides2 strides, int64_t batch, int64_t rows, int64_t d, A
   kernel({row_sets<Real>(x, strides), batch, rows, d, pointer<double>(gram), n_threads});
 }
 
+template <class Real, auto KERNEL>
+void grid(Address x, Address out, int64_t n, int64_t p1, int64_t p2, int n_threads,
+          const std::string& level) {
+  const auto kernel = find_level(level).grid->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({pointer<const Real>(x), pointer<Real>(out), n, p1, p2, n_threads});
+}
+
+template <class Real, auto KERNEL>
+void grid_normal(Address out, int64_t n, int64_t p1, int64_t p2, uint64_t seed,
+                 uint64_t first_sample, uint32_t stream, int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).grid_noise->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel(pointer<Real>(out), {n, p1, p2, seed, first_sample, stream, n_threads});
+}
+
+template <class Real, auto KERNEL>
+void edge_prox(Address z, Address centre, Address radius, Address threshold, Address out,
+               int64_t rows, int64_t m, int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).edges->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({pointer<const Real>(z), pointer<const Real>(centre), pointer<const Real>(radius),
+          pointer<const Real>(threshold), pointer<Real>(out), rows, m, n_threads});
+}
+
+template <class Real, auto KERNEL>
+void edge_divergence(Address z, Address centre, Address radius, Address threshold, Address out,
+                     int64_t rows, int64_t p1, int64_t p2, int n_threads,
+                     const std::string& level) {
+  const auto kernel = find_level(level).edges->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({pointer<const Real>(z), pointer<const Real>(centre), pointer<const Real>(radius),
+          pointer<const Real>(threshold), pointer<Real>(out), rows, p1, p2, n_threads});
+}
+
+template <class Real, auto KERNEL>
+void edge_update(Address z, Address anchor, Address centre, Address potential, Address radius,
+                 Address threshold, Address weight, Address next, Address residual, int64_t rows,
+                 int64_t p1, int64_t p2, int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).edges->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({pointer<const Real>(z), pointer<const Real>(anchor), pointer<const Real>(centre),
+          pointer<const Real>(potential), pointer<const Real>(radius),
+          pointer<const Real>(threshold), pointer<const Real>(weight), pointer<Real>(next),
+          pointer<double>(residual), rows, p1, p2, n_threads});
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -248,4 +295,47 @@ PYBIND11_MODULE(_native, m) {
         "rows"_a, "d"_a, "gram"_a, "n_threads"_a, "level"_a);
   m.def("gram_double", gram<double, &ProxKernels::gram_double>, "x"_a, "strides"_a, "batch"_a,
         "rows"_a, "d"_a, "gram"_a, "n_threads"_a, "level"_a);
+
+  m.def("grid_difference_float", grid<float, &GridKernels::difference_float>, "x"_a, "out"_a, "n"_a,
+        "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_difference_double", grid<double, &GridKernels::difference_double>, "x"_a, "out"_a,
+        "n"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_difference_adjoint_float", grid<float, &GridKernels::difference_adjoint_float>, "x"_a,
+        "out"_a, "n"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_difference_adjoint_double", grid<double, &GridKernels::difference_adjoint_double>,
+        "x"_a, "out"_a, "n"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_laplacian_float", grid<float, &GridKernels::laplacian_float>, "x"_a, "out"_a, "n"_a,
+        "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_laplacian_double", grid<double, &GridKernels::laplacian_double>, "x"_a, "out"_a,
+        "n"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_curl_float", grid<float, &GridKernels::curl_float>, "x"_a, "out"_a, "n"_a, "p1"_a,
+        "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_curl_double", grid<double, &GridKernels::curl_double>, "x"_a, "out"_a, "n"_a, "p1"_a,
+        "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_curl_adjoint_float", grid<float, &GridKernels::curl_adjoint_float>, "x"_a, "out"_a,
+        "n"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("grid_curl_adjoint_double", grid<double, &GridKernels::curl_adjoint_double>, "x"_a, "out"_a,
+        "n"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+
+  m.def("grid_normal_float", grid_normal<float, &GridNoiseKernels::normal_float>, "out"_a, "n"_a,
+        "p1"_a, "p2"_a, "seed"_a, "first_sample"_a, "stream"_a, "n_threads"_a, "level"_a);
+  m.def("grid_normal_double", grid_normal<double, &GridNoiseKernels::normal_double>, "out"_a, "n"_a,
+        "p1"_a, "p2"_a, "seed"_a, "first_sample"_a, "stream"_a, "n_threads"_a, "level"_a);
+
+  m.def("edge_prox_float", edge_prox<float, &EdgesKernels::prox_float>, "z"_a, "centre"_a,
+        "radius"_a, "threshold"_a, "out"_a, "rows"_a, "m"_a, "n_threads"_a, "level"_a);
+  m.def("edge_prox_double", edge_prox<double, &EdgesKernels::prox_double>, "z"_a, "centre"_a,
+        "radius"_a, "threshold"_a, "out"_a, "rows"_a, "m"_a, "n_threads"_a, "level"_a);
+  m.def("edge_divergence_float", edge_divergence<float, &EdgesKernels::divergence_float>, "z"_a,
+        "centre"_a, "radius"_a, "threshold"_a, "out"_a, "rows"_a, "p1"_a, "p2"_a, "n_threads"_a,
+        "level"_a);
+  m.def("edge_divergence_double", edge_divergence<double, &EdgesKernels::divergence_double>, "z"_a,
+        "centre"_a, "radius"_a, "threshold"_a, "out"_a, "rows"_a, "p1"_a, "p2"_a, "n_threads"_a,
+        "level"_a);
+  m.def("edge_update_float", edge_update<float, &EdgesKernels::update_float>, "z"_a, "anchor"_a,
+        "centre"_a, "potential"_a, "radius"_a, "threshold"_a, "weight"_a, "next"_a, "residual"_a,
+        "rows"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+  m.def("edge_update_double", edge_update<double, &EdgesKernels::update_double>, "z"_a, "anchor"_a,
+        "centre"_a, "potential"_a, "radius"_a, "threshold"_a, "weight"_a, "next"_a, "residual"_a,
+        "rows"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
 }

@@ -11,7 +11,17 @@ namespace hessx {
   extern const SoftmaxKernels softmax_kernels;          \
   extern const ShrinkKernels shrink_kernels;            \
   extern const ProxKernels prox_kernels;                \
+  extern const GridKernels grid_kernels;                \
+  extern const GridNoiseKernels grid_noise_kernels;     \
+  extern const EdgesKernels edges_kernels;              \
   }
+
+// In the order of the members of Level.
+#define HESSX_KERNELS(level)                                                         \
+  &level::noise_kernels, &level::moments_kernels, &level::eigh_kernels,              \
+      &level::trust_region_kernels, &level::softmax_kernels, &level::shrink_kernels, \
+      &level::prox_kernels, &level::grid_kernels, &level::grid_noise_kernels,        \
+      &level::edges_kernels
 
 HESSX_DECLARE_KERNELS(baseline)
 
@@ -26,23 +36,13 @@ Levels built_levels() {
   const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");
-  return {
-      {{"x86-64", true, &baseline::noise_kernels, &baseline::moments_kernels,
-        &baseline::eigh_kernels, &baseline::trust_region_kernels, &baseline::softmax_kernels,
-        &baseline::shrink_kernels, &baseline::prox_kernels},
-       {"x86-64-v3", v3, &v3::noise_kernels, &v3::moments_kernels, &v3::eigh_kernels,
-        &v3::trust_region_kernels, &v3::softmax_kernels, &v3::shrink_kernels, &v3::prox_kernels},
-       {"x86-64-v4", v4, &v4::noise_kernels, &v4::moments_kernels, &v4::eigh_kernels,
-        &v4::trust_region_kernels, &v4::softmax_kernels, &v4::shrink_kernels, &v4::prox_kernels}},
-      3};
+  return {{{"x86-64", true, HESSX_KERNELS(baseline)},
+           {"x86-64-v3", v3, HESSX_KERNELS(v3)},
+           {"x86-64-v4", v4, HESSX_KERNELS(v4)}},
+          3};
 }
 #else
-Levels built_levels() {
-  return {{{"baseline", true, &baseline::noise_kernels, &baseline::moments_kernels,
-            &baseline::eigh_kernels, &baseline::trust_region_kernels, &baseline::softmax_kernels,
-            &baseline::shrink_kernels, &baseline::prox_kernels}},
-          1};
-}
+Levels built_levels() { return {{{"baseline", true, HESSX_KERNELS(baseline)}}, 1}; }
 #endif
 
 }  // namespace hessx

@@ -1,7 +1,10 @@
 // The kernels of each instruction-set level, and which levels this processor runs.
 #pragma once
 
+#include "edges.h"
 #include "eigh.h"
+#include "grid.h"
+#include "grid_noise.h"
 #include "moments.h"
 #include "noise.h"
 #include "prox.h"
@@ -56,6 +59,33 @@ struct ProxKernels {
   void (*gram_double)(const GramCall<double>& call);
 };
 
+struct GridKernels {
+  void (*difference_float)(const GridCall<float>& call);
+  void (*difference_double)(const GridCall<double>& call);
+  void (*difference_adjoint_float)(const GridCall<float>& call);
+  void (*difference_adjoint_double)(const GridCall<double>& call);
+  void (*laplacian_float)(const GridCall<float>& call);
+  void (*laplacian_double)(const GridCall<double>& call);
+  void (*curl_float)(const GridCall<float>& call);
+  void (*curl_double)(const GridCall<double>& call);
+  void (*curl_adjoint_float)(const GridCall<float>& call);
+  void (*curl_adjoint_double)(const GridCall<double>& call);
+};
+
+struct GridNoiseKernels {
+  void (*normal_float)(float* out, const GridNormalCall& call);
+  void (*normal_double)(double* out, const GridNormalCall& call);
+};
+
+struct EdgesKernels {
+  void (*prox_float)(const EdgeProxCall<float>& call);
+  void (*prox_double)(const EdgeProxCall<double>& call);
+  void (*divergence_float)(const EdgeDivergenceCall<float>& call);
+  void (*divergence_double)(const EdgeDivergenceCall<double>& call);
+  void (*update_float)(const EdgeUpdateCall<float>& call);
+  void (*update_double)(const EdgeUpdateCall<double>& call);
+};
+
 struct Level {
   const char* name;
   bool supported;
@@ -66,6 +96,9 @@ struct Level {
   const SoftmaxKernels* softmax;
   const ShrinkKernels* shrink;
   const ProxKernels* prox;
+  const GridKernels* grid;
+  const GridNoiseKernels* grid_noise;
+  const EdgesKernels* edges;
 };
 
 constexpr int MAX_LEVELS = 3;

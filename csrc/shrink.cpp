@@ -9,35 +9,11 @@
 #include "levels.h"
 #include "parallel.h"
 #include "real.h"
-#include "tile.h"
+#include "vectors.h"
 
 namespace hessx {
 namespace HESSX_LEVEL {
 namespace {
-
-// Rows begin where they may: only single numbers are aligned.
-template <class Real>
-struct VectorOf {
-  typedef Real Type __attribute__((vector_size(VECTOR_BYTES), aligned(alignof(Real)), may_alias));
-};
-template <class Real>
-using Vector = typename VectorOf<Real>::Type;
-
-template <class Value, class Real>
-Value load(const Real* from) {
-  return *reinterpret_cast<const Value*>(from);
-}
-
-template <class Value, class Real>
-void store(Real* to, const Value& value) {
-  *reinterpret_cast<Value*>(to) = value;
-}
-
-// A number in every lane.
-template <class Value, class Real>
-Value broadcast(Real x) {
-  return Value{} + x;
-}
 
 template <class Real>
 double sum_of(Real x) {

@@ -311,3 +311,133 @@ def gram_double(
     n_threads: int,
     level: str,
 ) -> None: ...
+def grid_difference_float(
+    x: int, out: int, n: int, p1: int, p2: int, n_threads: int, level: str
+) -> None: ...
+def grid_difference_double(
+    x: int, out: int, n: int, p1: int, p2: int, n_threads: int, level: str
+) -> None: ...
+def grid_difference_adjoint_float(
+    x: int, out: int, n: int, p1: int, p2: int, n_threads: int, level: str
+) -> None: ...
+def grid_difference_adjoint_double(
+    x: int, out: int, n: int, p1: int, p2: int, n_threads: int, level: str
+) -> None: ...
+def grid_laplacian_float(
+    x: int, out: int, n: int, p1: int, p2: int, n_threads: int, level: str
+) -> None: ...
+def grid_laplacian_double(
+    x: int, out: int, n: int, p1: int, p2: int, n_threads: int, level: str
+) -> None: ...
+def grid_curl_float(
+    x: int, out: int, n: int, p1: int, p2: int, n_threads: int, level: str
+) -> None: ...
+def grid_curl_double(
+    x: int, out: int, n: int, p1: int, p2: int, n_threads: int, level: str
+) -> None: ...
+def grid_curl_adjoint_float(
+    x: int, out: int, n: int, p1: int, p2: int, n_threads: int, level: str
+) -> None: ...
+def grid_curl_adjoint_double(
+    x: int, out: int, n: int, p1: int, p2: int, n_threads: int, level: str
+) -> None: ...
+def grid_normal_float(
+    out: int,
+    n: int,
+    p1: int,
+    p2: int,
+    seed: int,
+    first_sample: int,
+    stream: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def grid_normal_double(
+    out: int,
+    n: int,
+    p1: int,
+    p2: int,
+    seed: int,
+    first_sample: int,
+    stream: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def edge_prox_float(
+    z: int,
+    centre: int,
+    radius: int,
+    threshold: int,
+    out: int,
+    rows: int,
+    m: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def edge_prox_double(
+    z: int,
+    centre: int,
+    radius: int,
+    threshold: int,
+    out: int,
+    rows: int,
+    m: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def edge_divergence_float(
+    z: int,
+    centre: int,
+    radius: int,
+    threshold: int,
+    out: int,
+    rows: int,
+    p1: int,
+    p2: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def edge_divergence_double(
+    z: int,
+    centre: int,
+    radius: int,
+    threshold: int,
+    out: int,
+    rows: int,
+    p1: int,
+    p2: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def edge_update_float(
+    z: int,
+    anchor: int,
+    centre: int,
+    potential: int,
+    radius: int,
+    threshold: int,
+    weight: int,
+    next: int,
+    residual: int,
+    rows: int,
+    p1: int,
+    p2: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def edge_update_double(
+    z: int,
+    anchor: int,
+    centre: int,
+    potential: int,
+    radius: int,
+    threshold: int,
+    weight: int,
+    next: int,
+    residual: int,
+    rows: int,
+    p1: int,
+    p2: int,
+    n_threads: int,
+    level: str,
+) -> None: ...

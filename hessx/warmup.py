@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -27,9 +28,11 @@ def warmup(
     On a CPU it loads the compiled module and starts its threads.
 
     Args:
-        shapes: Sizes to come, each (examples of a batch, samples, features), all >= 1.
+        shapes: Sizes to come, each (examples of a batch, samples, features), all >= 1. Ops on
+            grids take them for square pictures.
         dtype: float32, float64, bfloat16 or float16; where an op does not take the half types
-            (eigenproblems, trust-region problems, softmax products, thresholds) it is float32.
+            (eigenproblems, trust-region problems, softmax products, thresholds, edges of grids)
+            it is float32.
         device: Device of the inputs to come; torch's default when not given.
 
     Raises:
@@ -85,6 +88,14 @@ def _run_ops(
     ops.softmax_product(ones, vectors)
     ops.soft_threshold(ones, ones[:, 0])
     ops.fista_step(ones, *[vectors] * 3, *[numbers] * 4)
+    # Square pictures of at most so many pixels.
+    side = math.isqrt(features)
+    ops.grid_normal(samples, side, side, seed=0, dtype=dtype, device=device)
+    edges = torch.ones(batch, 2 * side * (side - 1), dtype=solved, device=device)
+    box = (ones[:, 0], ones[:, 0])
+    ops.edge_prox(edges, edges, *box)
+    potential = ops.edge_divergence(edges, edges, *box, side, side)
+    ops.edge_update(edges, edges, edges, potential, *box, ones[:, 0])
     # The two tiles of Gram matrices that low ranks take.
     for rank in {min(samples, 16), min(samples, 17)}:
         basis = gradients[:, :rank].to(solved)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import hessx
 from hessx import covariance
 
 K = 5
@@ -38,6 +39,28 @@ def test_root(law, sigma, scale):
     torch.testing.assert_close(root.whiten_transpose(eye).mT, pseudo_inverse.mT)
 
 
+@pytest.mark.parametrize("grid", [(1, 4, 5), (3, 2, 2), (1, 1, 6), (2, 5, 1), (1, 1, 1)])
+def test_the_root_of_grid_tv(grid):
+    channels, p1, p2 = grid
+    k, p = channels * p1 * p2, p1 * p2
+    root = covariance.GridTV().root(k, grid=grid)
+    eye = torch.eye(k, dtype=torch.float64)
+    differences = hessx.ops.grid_difference(torch.eye(p, dtype=torch.float64).view(p, p1, p2))
+    one = differences @ differences.mT + 1 / p
+    sigma = torch.block_diag(*[one] * channels)
+    torch.testing.assert_close(root.apply(root.apply_transpose(eye)), sigma)
+    torch.testing.assert_close(root.precision(eye), torch.linalg.inv(sigma))
+    torch.testing.assert_close(root.whiten(root.apply(eye)), eye)
+    torch.testing.assert_close(root.whiten_transpose(root.apply_transpose(eye)), eye)
+    assert root.identified.all()
+
+
+def test_precision_is_the_pseudo_inverse():
+    for law, sigma in CASES.values():
+        expected = torch.linalg.pinv(sigma.double(), hermitian=True)
+        torch.testing.assert_close(law.root(K).precision(torch.eye(K).double()), expected)
+
+
 def test_identified_features():
     assert covariance.Identity().root(2).identified.tolist() == [True, True]
     assert CASES["diagonal"][0].root(K).identified.tolist() == [True, False, True, False, True]
@@ -56,6 +79,8 @@ def test_identified_features():
         (lambda: covariance.Factor(torch.ones(2)), r"must be \(k, q\)"),
         (lambda: covariance.Factor(torch.ones(2, 2)).root(3), "2 rows for 3 features"),
         (lambda: covariance.Diagonal(torch.ones(2)).root(3), "2 entries for 3 features"),
+        (lambda: covariance.GridTV().root(6), "needs features on a grid"),
+        (lambda: covariance.GridTV().root(6, torch.ones(6), (1, 2, 3)), "one sigma for all"),
     ],
 )
 def test_bad_covariances_are_refused(make, message):

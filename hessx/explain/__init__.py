@@ -3,6 +3,7 @@
 from hessx.explain.caso import cafo, caso, caso_path
 from hessx.explain.input_hessian import InputHessian, input_hessian
 from hessx.explain.leg import Leg, leg
+from hessx.explain.leg_tv import LegTV, leg_tv, leg_tv_from
 from hessx.explain.saliency_map import saliency_map
 from hessx.explain.smooth_hess import SmoothHess, sigma_for_radius, smooth_hess
 from hessx.explain.sparse_saliency import SparsePath, SparseSaliency
@@ -10,6 +11,7 @@ from hessx.explain.sparse_saliency import SparsePath, SparseSaliency
 __all__ = [
     "InputHessian",
     "Leg",
+    "LegTV",
     "SmoothHess",
     "SparsePath",
     "SparseSaliency",
@@ -18,6 +20,8 @@ __all__ = [
     "caso_path",
     "input_hessian",
     "leg",
+    "leg_tv",
+    "leg_tv_from",
     "saliency_map",
     "sigma_for_radius",
     "smooth_hess",

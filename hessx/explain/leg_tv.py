@@ -14,11 +14,11 @@ from torch import Tensor
 from hessx import covariance as covariances
 from hessx.explain.bounds import Bounds
 from hessx.explain.leg import Leg, leg
-from hessx.features import FeatureMap, Features, Identity
+from hessx.explain.linear_model import default_covariance
+from hessx.explain.tv_programs import TVProgram, tv_program
+from hessx.features import Features, Identity
 from hessx.run import check_choice, check_inputs, check_kind
-from hessx.solve.tv import (
-    SOLVERS,
-)
+from hessx.solve.tv import SOLVERS
 
 MEANS = ("empirical", "zero")
 
@@ -114,13 +114,14 @@ def leg_tv(
             over to its randomised self). ``"theory"``: Lemma 2 of the paper for eps = .05; it holds
             for ``|f| <= 1`` and ``|z| <= 1`` and is so cautious that the estimate is constant at
             any practical n_samples.
-        mean: ``"empirical"`` takes the means of LEG's gamma, ``"zero"`` none.
+        mean: ``"empirical"`` takes the means of LEG's gamma, ``"zero"`` none. A covariance for
+            which the one vector is no eigenvector determines the mean itself.
         solver: ``"auto"``: the network simplex, or HiGHS where the library has no compiled
             kernels or for another covariance, or the first-order method on a GPU; or one of
             ``"network-simplex"``, ``"highs"``, ``"first-order"``.
         sigma: See :func:`hessx.leg`.
         covariance: See :func:`hessx.leg`; positive definite. Any other than ``GridTV`` leaves the
-            network, is solved by HiGHS and takes some hundred times longer.
+            network, is solved by HiGHS and takes a thousand times longer.
         features: See :func:`hessx.leg`; ``Identity`` or ``Grid``.
         n_samples: See :func:`hessx.leg`.
         centred: See :func:`hessx.leg`.
@@ -157,7 +158,10 @@ def leg_tv(
     bounds = Bounds(K_L, L)
     check_inputs(torch.as_tensor(inputs) if isinstance(inputs, np.ndarray) else inputs)
     check_kind("features", features, Features)
-    _check_grid((features or Identity()).bind(inputs.shape[1:]))
+    check_kind("covariance", covariance, covariances.Covariance)
+    mapping = (features or Identity()).bind(inputs.shape[1:])
+    covariance = covariance or default_covariance(mapping, sigma)
+    program = tv_program(mapping, covariance, sigma, solver)
     empirical = leg(
         forward_func,
         inputs,
@@ -175,7 +179,7 @@ def leg_tv(
         memory_limit=memory_limit,
         show_progress=show_progress,
     )
-    return _penalised(empirical, bounds, mean, solver, started)
+    return _penalised(empirical, program, bounds, mean, solver, started)
 
 
 def leg_tv_from(
@@ -213,48 +217,44 @@ def leg_tv_from(
     check_choice("solver", solver, SOLVERS)
     if not isinstance(empirical, Leg):
         raise TypeError(f"empirical must be a hessx.Leg, got {type(empirical).__name__}")
-    _check_grid(empirical.features)
-    return _penalised(empirical, Bounds(K_L, L), mean, solver, started)
+    bounds = Bounds(K_L, L)
+    program = tv_program(empirical.features, empirical.covariance, empirical.sigma, solver)
+    return _penalised(empirical, program, bounds, mean, solver, started)
 
 
-def _penalised(empirical: Leg, bounds: Bounds, mean: str, solver: str, started: float) -> LegTV:
+def _penalised(
+    empirical: Leg, program: TVProgram, bounds: Bounds, mean: str, solver: str, started: float
+) -> LegTV:
     """Solve the programs of all targets, inputs, channels and values of L at once."""
-    p1, p2 = empirical.gamma.shape[-2:]
-    estimate = empirical.gamma.double()
-    grids = estimate.shape[:-2]
-    program = _program(empirical)
+    grid = empirical.features.grid
+    assert grid is not None
     began = time.perf_counter()
-    largest = program.largest(estimate.reshape(-1, p1, p2)).reshape(grids)
-    L = bounds.of(largest, (p1, p2), empirical.n_samples)
-    solution = program.solve(estimate.reshape(-1, p1, p2), L.reshape(-1, L.shape[-1]), solver)
+    estimate = empirical.gamma.double().reshape(-1, *grid)
+    # What has one bound of its own: targets, inputs, and channels where pictures have some.
+    grids = empirical.gamma.shape[:-2]
+    largest = program.largest(estimate).reshape(grids)
+    L = bounds.of(largest, grid[1:], empirical.n_samples)
+    solved = program.solve(estimate, L.reshape(-1, grid[0], L.shape[-1]), solver)
     solver_seconds = time.perf_counter() - began
-    gamma = solution.solution.reshape(*L.shape, p1, p2)
-    if mean == "empirical":
+    gamma = solved.solution
+    if mean == "empirical" and program.constants_are_free:
         gamma = gamma + estimate.mean((-2, -1))[..., None, None, None]
-    # Targets come before the batch: M follows the batch.
+    # M follows the batch.
     place = empirical.value.dim()
 
     def shown(values: Tensor) -> Tensor:
-        values = values.movedim(len(grids), place)
+        values = values.reshape(*L.shape, *values.shape[3:]).movedim(len(grids), place)
         return values if bounds.is_path else values.select(place, 0)
 
     return LegTV(
         gamma=shown(gamma).to(empirical.gamma),
-        L=shown(L),
+        L=shown(L.reshape(-1, grid[0], L.shape[-1])),
         L_max=largest,
-        objective=shown(solution.objective.reshape(L.shape)),
-        gap=shown(solution.gap.reshape(L.shape)),
+        objective=shown(solved.objective),
+        gap=shown(solved.gap),
         empirical=empirical,
         mean=mean,
-        solver=solution.solver,
+        solver=solved.solver,
         seconds=time.perf_counter() - started,
         solver_seconds=solver_seconds,
     )
-
-
-def _check_grid(features: FeatureMap) -> None:
-    if features.grid is None:
-        raise ValueError(
-            "LEG-TV needs features on a grid: inputs (B, H, W) or (B, C, H, W) as they are, or "
-            f"hessx.Grid features; got {features.n_features} features without one"
-        )

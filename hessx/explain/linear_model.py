@@ -61,7 +61,7 @@ class LinearModel:
         self._run = run
         self.features = (features or Identity()).bind(self.inputs.shape[1:])
         number, scale = covariances.check_sigma(sigma, self.features.n_features)
-        self.covariance = covariance or _default(self.features, scale)
+        self.covariance = covariance or default_covariance(self.features, sigma)
         self.law = self._law(number, scale)
 
     def fit(self, query: BlackBoxQuery) -> tuple[Tensor, Tensor]:
@@ -128,8 +128,9 @@ class LinearModel:
         return values.double().unflatten(0, (len(displacement), len(rows)))
 
 
-def _default(features: FeatureMap, scale: Tensor | None) -> covariances.Covariance:
-    if features.grid is None or scale is not None:
+def default_covariance(features: FeatureMap, sigma: float | Tensor) -> covariances.Covariance:
+    """Return GridTV where the features lie on a grid and share one sigma, else Identity."""
+    if features.grid is None or torch.as_tensor(sigma).dim() > 0:
         return covariances.Identity()
     return covariances.GridTV()
 

@@ -1,7 +1,17 @@
 """Ops: the arithmetic that is worth a kernel, one call for every device and backend."""
 
 from hessx.ops import table
+from hessx.ops.edges import edge_divergence, edge_prox, edge_update
 from hessx.ops.eigh import eigh
+from hessx.ops.grid import (
+    grid_curl,
+    grid_curl_adjoint,
+    grid_difference,
+    grid_difference_adjoint,
+    grid_laplacian,
+    grid_spectral,
+)
+from hessx.ops.grid_noise import grid_normal
 from hessx.ops.moments import core_moments, cross_moments, normal_moments
 from hessx.ops.noise import normal, uniform
 from hessx.ops.prox import gram, prox_pass
@@ -12,9 +22,19 @@ from hessx.ops.trust_region import trust_region
 __all__ = [
     "core_moments",
     "cross_moments",
+    "edge_divergence",
+    "edge_prox",
+    "edge_update",
     "eigh",
     "fista_step",
     "gram",
+    "grid_curl",
+    "grid_curl_adjoint",
+    "grid_difference",
+    "grid_difference_adjoint",
+    "grid_laplacian",
+    "grid_normal",
+    "grid_spectral",
     "normal",
     "normal_moments",
     "prox_pass",

@@ -18,7 +18,10 @@ from typing import Any
 import torch
 
 from hessx import backends
+from hessx.ops.edges import rules as edges
 from hessx.ops.eigh import rules as eigh
+from hessx.ops.grid import rules as grid
+from hessx.ops.grid_noise import rules as grid_noise
 from hessx.ops.moments import rules as moments
 from hessx.ops.noise import rules as noise
 from hessx.ops.prox import rules as prox
@@ -128,6 +131,65 @@ OPS = (
         prox.prox_pass_fake,
     ),
     Op("prox", "gram(Tensor x) -> Tensor", prox.gram_fake, prox.save_rows, prox.gram_backward),
+    Op(
+        "grid",
+        "grid_difference(Tensor grid) -> Tensor",
+        grid.grid_difference_fake,
+        grid.save_size,
+        grid.grid_difference_backward,
+    ),
+    Op(
+        "grid",
+        "grid_difference_adjoint(Tensor edges, SymInt p1, SymInt p2) -> Tensor",
+        grid.grid_difference_adjoint_fake,
+        grid.save_nothing,
+        grid.grid_difference_adjoint_backward,
+    ),
+    Op(
+        "grid",
+        "grid_laplacian(Tensor grid) -> Tensor",
+        grid.grid_laplacian_fake,
+        grid.save_nothing,
+        grid.grid_laplacian_backward,
+    ),
+    Op(
+        "grid",
+        "grid_curl(Tensor edges, SymInt p1, SymInt p2) -> Tensor",
+        grid.grid_curl_fake,
+        grid.save_nothing,
+        grid.grid_curl_backward,
+    ),
+    Op(
+        "grid",
+        "grid_curl_adjoint(Tensor potential) -> Tensor",
+        grid.grid_curl_adjoint_fake,
+        grid.save_size,
+        grid.grid_curl_adjoint_backward,
+    ),
+    Op(
+        "grid_noise",
+        "grid_normal(Tensor(a!) out, SymInt seed, SymInt first_sample, SymInt stream) -> ()",
+        grid_noise.grid_normal_fake,
+    ),
+    Op(
+        "edges",
+        "edge_prox(Tensor z, Tensor centre, Tensor radius, Tensor threshold) -> Tensor",
+        edges.edge_prox_fake,
+        edges.save_edge_prox,
+        edges.edge_prox_backward,
+    ),
+    Op(
+        "edges",
+        "edge_divergence(Tensor z, Tensor centre, Tensor radius, Tensor threshold,"
+        " Tensor(a!) out) -> ()",
+        edges.edge_divergence_fake,
+    ),
+    Op(
+        "edges",
+        "edge_update(Tensor z, Tensor anchor, Tensor centre, Tensor potential, Tensor radius,"
+        " Tensor threshold, Tensor weight, Tensor(a!) next, Tensor(b!) residual) -> ()",
+        edges.edge_update_fake,
+    ),
 )
 
 

@@ -26,6 +26,9 @@ def sample_arguments():
     p = torch.rand(2, 4).softmax(1).requires_grad_()
     step = (torch.rand(2, 4), *torch.rand(3, 2, 3, 4), *torch.rand(4, 2, 3))
     outputs = (*torch.empty(2, 2, 3, 4), torch.empty(2, 3, 5, dtype=torch.float64))
+    # Of 3 pictures of 2 x 2 pixels, which have 4 edges.
+    box = (e, torch.randn(3, 4), torch.rand(3), torch.rand(3))
+    doubles = (*[x.detach().double().mT.contiguous().mT for x in box[:2]], radius, radius)
     return {
         "uniform": [(torch.empty(3, 5), 7, 2, 1), (torch.empty(5, 3).T, 7, 2, 1)],
         "normal": [(torch.empty(3, 5), 7, 2, 1), (torch.empty(3, 5).double(), 7, 2, 1)],
@@ -51,6 +54,29 @@ def sample_arguments():
             (p.double(), torch.rand(2, 4, 1).double().mT),
         ],
         "soft_threshold": [(e, torch.rand(3)), (a.detach()[0].T.double(), radius)],
+        "grid_difference": [(u,), (v.double(),), (a.detach().mT,)],
+        "grid_difference_adjoint": [(torch.rand(2, 7, requires_grad=True), 2, 3), (e, 2, 2)],
+        "grid_laplacian": [(u,), (a.double(),), (a.detach().mT,)],
+        "grid_curl": [(torch.rand(2, 7, requires_grad=True), 3, 2), (e.double(), 2, 2)],
+        "grid_curl_adjoint": [(u,), (a.double(),), (torch.rand(2, 0, 3),)],
+        "grid_normal": [(torch.empty(2, 3, 5), 7, 2, 1), (torch.empty(2, 5, 3).mT, 7, 2, 1)],
+        "edge_prox": [box, doubles],
+        "edge_divergence": [
+            (*box, torch.empty(3, 2, 2)),
+            (*doubles, torch.empty(3, 2, 2).double()),
+        ],
+        "edge_update": [
+            (
+                *(
+                    e.detach(),
+                    torch.rand(3, 4),
+                    box[1],
+                    torch.rand(2, 2, 3).permute(2, 0, 1),
+                    *box[2:],
+                ),
+                *(torch.rand(3), torch.empty(3, 4), torch.empty(3, dtype=torch.float64)),
+            )
+        ],
         "fista_step": [(step[0].T.contiguous().T, *step[1:], *outputs)],
     }
 

@@ -1,0 +1,39 @@
+"""What every implementation of noise on grids accepts, and its shape function."""
+
+from __future__ import annotations
+
+import torch
+
+from hessx.ops.noise.rules import DTYPES, check_draws
+
+
+def grid_normal_fake(out: torch.Tensor, seed: int, first_sample: int, stream: int) -> None:
+    """Check the tensor that is filled in place."""
+    if out.ndim != 3 or 0 in out.shape[1:]:
+        raise ValueError(
+            f"out must have shape (n, p1, p2) with p1, p2 >= 1, got {tuple(out.shape)}"
+        )
+    if out.dtype not in DTYPES:
+        raise TypeError(f"out must have a dtype of {DTYPES}, got {out.dtype}")
+
+
+def edge_count(p1: int, p2: int) -> int:
+    """Count the edges of a grid."""
+    return 2 * p1 * p2 - p1 - p2
+
+
+def check_pictures(
+    n: int, p1: int, p2: int, seed: int, first_sample: int, stream: int, dtype: torch.dtype
+) -> None:
+    """Check the numbers that name pictures of noise."""
+    check_draws(n, 0, seed, first_sample, stream)
+    for name, size in (("p1", p1), ("p2", p2)):
+        if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
+            raise TypeError(f"{name} must be an integer, got {type(size).__name__}")
+        if size < 1:
+            raise ValueError(f"{name} must be >= 1, got {size}")
+    # The counter of a block of four features has 32 bits.
+    if not edge_count(p1, p2) + 1 <= 2**34:
+        raise ValueError(f"p1 x p2 must have less than 2**34 edges, got {p1} x {p2} pixels")
+    if dtype not in DTYPES:
+        raise TypeError(f"dtype must be one of {DTYPES}, got {dtype}")
