@@ -14,6 +14,7 @@ and white.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def forget(
         return found
 
     return hessx.cascading_randomization(
-        subject.net, explain, layers=subject.layers, show_progress=True
+        subject.net, explain, layers=subject.layers, show_progress=sys.stderr.isatty()
     )
 
 
