@@ -48,9 +48,10 @@ def main() -> None:
     options = parser.parse_args()
     print(machine())
     table: list[dict[str, Any]] = []
-    for name in options.nets:
+    # What is missing is missed before the work begins.
+    subjects = {name: SUBJECTS[name]() for name in options.nets}
+    for name, subject in subjects.items():
         start = time.perf_counter()
-        subject = SUBJECTS[name]()
         cases = [Case.of(subject, photograph) for photograph in options.photographs]
         cascade = forget(subject, cases, options.samples, options.k_l)
         table += rows(subject, name, cases, cascade)
