@@ -15,8 +15,8 @@ from hessx.demo.classifier import Classifier, efficientnet_lite0
 
 GRID = hessx.Grid((28, 28), channels="separate")
 # In units of the range of a pixel, black to white; the paper takes .05 to .30 for VGG-19.
-VARIANCES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
-_PILOT_DRAWS = 48
+VARIANCES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+_PILOT_DRAWS = 32
 
 
 @dataclass(frozen=True, eq=False)
