@@ -169,6 +169,7 @@ def test_explanations_of_untrained_layers():
         (dict(explain=None), TypeError, "explain must be callable"),
         (dict(layers="0"), TypeError, "layers must be a sequence of names"),
         (dict(layers=[0]), TypeError, "layers must be a sequence of names"),
+        (dict(layers=0), TypeError, "layers must be a sequence of names"),
         (dict(layers=[]), ValueError, "at least one layer"),
         (dict(layers=["9"]), ValueError, "must be of model.named_modules"),
         (dict(layers=["2"]), ValueError, "must have parameters, '2' has none"),

@@ -123,7 +123,8 @@ def _steps(
         if not numbers:
             raise ValueError(f"model must have parameters, {type(model).__name__} has none")
         return {name: [name] for name in numbers}
-    if isinstance(layers, str) or not all(isinstance(name, str) for name in layers):
+    names = layers if isinstance(layers, Sequence) and not isinstance(layers, str) else [None]
+    if not all(isinstance(name, str) for name in names):
         raise TypeError(f"layers must be a sequence of names, got {layers!r}")
     if not layers:
         raise ValueError("layers must name at least one layer")
