@@ -60,7 +60,9 @@ def main() -> None:
     f, features = probability(classifier, x), hessx.Grid((28, 28))
     for variance in VARIANCES:
         sigma = variance**0.5 * WHITE / classifier.scale
-        found = compare(f, x, options.samples, sigma=sigma, features=features)
+        found = compare(
+            f, x, options.samples, sigma=sigma, features=features, max_examples_per_batch=50
+        )
         table += [dict(function=options.photograph, variance=variance) | row for row in found]
     write_table(table, options.out / "leg_variance.csv")
     print(f"{time.perf_counter() - start:.0f} s")
