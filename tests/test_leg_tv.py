@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hessx.solve.tv import theory_bound
 
 import hessx
 from hessx import covariance
+from hessx.solve.tv import theory_bound
 
 TRUTH = torch.zeros(6, 7)
 TRUTH[1:4, 2:5] = 1.0
@@ -79,7 +79,7 @@ def test_without_slack_it_is_leg_up_to_a_constant(name):
     """Lemma 3: the one vector is an eigenvector of both covariances."""
     result = hessx.leg_tv(blob, X, covariance=LAWS[name], L=0.0, n_samples=300, mean="zero")
     torch.testing.assert_close(result.gamma, spread(result.empirical.gamma))
-    assert (result.gap == 0).all()
+    assert (result.gap <= 1e-12).all()
     full = hessx.leg_tv(blob, X, covariance=LAWS[name], L=0.0, n_samples=300)
     torch.testing.assert_close(full.gamma, full.empirical.gamma)
 

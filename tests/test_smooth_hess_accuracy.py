@@ -120,6 +120,28 @@ def test_any_covariance(net, x0, sigma, law, features, n):
     assert 0.85 <= ratio <= 1.2
 
 
+def test_neighbours_pushed_apart(net, x0):
+    """GridTV noise on a 7 x 7 grid, against its dense covariance."""
+    picture = nn.Sequential(nn.Flatten(), *net)
+    target = target_of(net, x0)
+    law, grid = covariance.GridTV(), (1, 7, 7)
+    root = law.root(49, grid=grid).apply(torch.eye(49, dtype=torch.float64)).mT
+    s = lift(SEGMENTS).double()
+    _, hessian = smooth_taylor(net, target, x0[0], 0.01 * (s @ root @ root.mT @ s.mT))
+    result = hessx.smooth_hess(
+        picture,
+        x0.reshape(1, 28, 28),
+        target,
+        sigma=0.1,
+        covariance=law,
+        features=hessx.Grid((7, 7)),
+        n_samples=512,
+    )
+    error, ratio = compare(result, s.mT @ hessian @ s)
+    assert error <= 0.25
+    assert 0.8 <= ratio <= 1.25
+
+
 def test_grid_of_a_picture(net, x0):
     """A 7 x 7 grid shifts the same pixels as the segments above."""
     picture = nn.Sequential(nn.Flatten(), *net)

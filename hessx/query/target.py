@@ -94,7 +94,8 @@ class Selection:
 
 def _taken(out: Tensor, index: Tensor, rows: Tensor) -> Tensor:
     index = index.to(out.device)[rows.to(out.device)]
-    return out[(torch.arange(len(out), device=out.device), *index.unbind(1))]
+    where = (torch.arange(len(out), device=out.device), *index.unbind(1))
+    return out[where]
 
 
 def target_index(target: Any, n_rows: int, outputs: torch.Size) -> Tensor:
