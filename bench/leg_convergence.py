@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def functions(independent: Law) -> dict[str, KnownFunction]:
-    """Return the functions, scaled so that ``<slope, z>`` has variance 1 under independent noise."""
+    """Return the functions, their slopes scaled: ``var <slope, z> = 1`` for independent noise."""
     generator = torch.Generator().manual_seed(0)
     p1, p2 = independent.grid
     blocks = two_blocks(p1, p2)
@@ -220,7 +220,8 @@ def draw(curves: list[Curve], path: Path) -> None:
 
     names = list(dict.fromkeys(curve.function for curve in curves))
     canvas = Figure(figsize=(11, 3.6), layout="constrained")
-    panels = dict(zip(names, canvas.subplots(1, len(names), sharey=True, squeeze=False)[0]))
+    axes = canvas.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    panels = dict(zip(names, axes, strict=True))
     for curve in curves:
         colour = GREEN if curve.law == "GridTV" else "#777777"
         styles = zip(curve.chosen.items(), (":", "--", "-"), strict=True)

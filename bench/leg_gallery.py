@@ -1,4 +1,4 @@
-"""Digits explained by LEG, LEG-TV and five other methods: Figure 8 of the LEG paper.
+"""Digits explained by LEG, LEG-TV and five methods of Captum: Figure 8 of the LEG paper.
 
 ``python -m bench.leg_gallery`` explains the first held-out digits of some classes and a LeNet. LEG
 and LEG-TV explain the probability of the true class, a black box with values in [0, 1] as the paper
@@ -31,7 +31,8 @@ from hessx.plot import diverging_colors, symmetric_limit
 from tests.references.digits import digits
 
 EXACT = "LEG exact"
-K_LS = (0.05, 0.1)
+# The paper's two, and a larger one that flattens more of the noise.
+K_LS = (0.05, 0.1, 0.3)
 N_TRAIN = 4000
 PATCH = (1, 4, 4)
 STRIDE = (1, 2, 2)

@@ -98,9 +98,7 @@ class KnownFunction:
         """
         steepness = _normal_mean(lambda u: 1 - np.tanh(u) ** 2, law.variance(self.slope))
         sine = math.sin(_PHASE) * math.exp(-law.variance(self.wave) / 2)
-        return (
-            self.signal * steepness * self.slope.double() - self.rest * sine * self.wave.double()
-        )
+        return self.signal * steepness * self.slope.double() - self.rest * sine * self.wave.double()
 
 
 def _normal_mean(function: Callable[[np.ndarray], np.ndarray], variance: float) -> float:
