@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from hessx.ops.eigh import cuda as eigh
+from hessx.ops.grid import triton as grid
 from hessx.ops.moments import triton as moments
 from hessx.ops.noise import triton as noise
 from hessx.ops.prox import triton as prox
@@ -247,6 +248,30 @@ def _gram(
     )
 
 
+def _grid(op: str, p1: int, p2: int, dtype: torch.dtype, *, n: int = 256) -> Launch:
+    """Rows of edges or faces have an odd length where those of pixels do not, and no alignment."""
+    shapes = {
+        "pixels": (n, p1, p2),
+        "edges": (n, 2 * p1 * p2 - p1 - p2),
+        "faces": (n, p1 - 1, p2 - 1),
+    }
+    source, target, additions = {
+        "difference": ("pixels", "edges", 1),
+        "difference_adjoint": ("edges", "pixels", 3),
+        "laplacian": ("pixels", "pixels", 7),
+        "curl": ("edges", "faces", 3),
+        "curl_adjoint": ("faces", "edges", 1),
+    }[op]
+    x = torch.empty(shapes[source], dtype=dtype)
+    size = (p1, p2) if source == "edges" else ()
+    result = torch.empty(shapes[target], dtype=dtype)
+    return Launch(
+        run=lambda: getattr(grid, f"grid_{op}")(x, *size),
+        work=Work(_bytes(x, result), {_working(dtype): additions * result.numel()}),
+        contiguous=False,
+    )
+
+
 # Every kernel, tile, type and layout; `EVERYDAY` are those that each run of the tests compiles.
 TRITON = {
     "uniform-float32": _noise("uniform", FLOAT32),
@@ -314,6 +339,17 @@ TRITON = {
     "active-272-float32": _gram(272, FLOAT32, lambdas=8),
     "active-100-float64": _gram(100, FLOAT64, lambdas=8),
     "active-10-float64": _gram(10, FLOAT64, lambdas=8),
+    **{
+        f"grid-{op}-{p1}x{p2}-{str(dtype)[6:]}": _grid(op, p1, p2, dtype, n=n)
+        for op in ("difference", "difference_adjoint", "laplacian", "curl", "curl_adjoint")
+        for n, p1, p2, dtype in (
+            (256, 28, 28, FLOAT32),
+            (8, 224, 224, FLOAT32),
+            (8, 224, 224, FLOAT64),
+            (8, 1, 50000, FLOAT32),
+        )
+        if p1 > 1 or not op.startswith("curl")
+    },
 }
 CUDA = {
     **{
@@ -339,5 +375,6 @@ EVERYDAY = {
     "fista-150528-float32",
     "prox-32-float32",
     "active-100-float32",
+    "grid-laplacian-224x224-float32",
     *CUDA,
 }

@@ -100,6 +100,18 @@ def _prox(dtype: torch.dtype) -> tuple[Tensor, ...]:
     return basis, gradient, z, lambda1.abs()
 
 
+def _pixels(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    return (numbers(BATCH, M, L, dtype=dtype),)
+
+
+def _edges(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    return (numbers(BATCH, 2 * M * L - M - L, dtype=dtype),)
+
+
+def _grid(op: Callable[..., Tensor], *size: int) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    return lambda x: (op(x, *size),)
+
+
 # A product, and a sum of N of them.
 _SUM = N + 4
 CALLS = {
@@ -128,6 +140,13 @@ CALLS = {
     "softmax_product": Call(_classes, lambda p, u: (hessx.ops.softmax_product(p, u),), REALS, 4),
     "soft_threshold": Call(_rows, lambda x, t: (hessx.ops.soft_threshold(x, t),), REALS, 1),
     "fista_step": Call(_fista, _step_without_zeros, REALS, _SUM),
+    "grid_difference": Call(_pixels, _grid(hessx.ops.grid_difference), REALS, 1),
+    "grid_difference_adjoint": Call(
+        _edges, _grid(hessx.ops.grid_difference_adjoint, M, L), REALS, 3
+    ),
+    "grid_laplacian": Call(_pixels, _grid(hessx.ops.grid_laplacian), REALS, 4),
+    "grid_curl": Call(_edges, _grid(hessx.ops.grid_curl, M, L), REALS, 3),
+    "grid_curl_adjoint": Call(_pixels, _grid(hessx.ops.grid_curl_adjoint), REALS, 1),
 }
 CASES = [(name, dtype) for name, call in CALLS.items() for dtype in call.dtypes]
 

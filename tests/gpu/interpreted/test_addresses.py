@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hessx.ops.grid import triton as grid
 from hessx.ops.moments import triton as moments
 from hessx.ops.noise import triton as noise
 from hessx.ops.prox import triton as prox
 from hessx.ops.shrink import triton as shrink
 from hessx.ops.softmax import triton as softmax
+from tests.gpu.checks.grid import NAMES
 from tests.gpu.checks.shrink import step
 from tests.gpu.interpreter import OutOfBoundsError
+from tests.references.grid import arguments
 from tests.references.shrink import problem
 
 _STRIDE = 2**31 + 24
@@ -85,6 +88,13 @@ def test_rows_of_a_softmax_product(monkeypatch):
             softmax, "_rows", lambda x, far=far: _Strided.of(x.view(2, 5), 0) if x is far else x
         )
         assert _first_stray(far, lambda: softmax.softmax_product(p, u)) == _STRIDE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_entries_of_grids(monkeypatch, name):
+    x, *size = arguments(name, 2, 3, 4, torch.float32)
+    monkeypatch.setattr(grid, "entries", lambda tensor: _Strided.of(tensor, 0))
+    assert _first_stray(x, lambda: getattr(grid, name)(x, *size)) == _STRIDE
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
