@@ -11,6 +11,7 @@
 #include "shrink.h"
 #include "softmax.h"
 #include "trust_region.h"
+#include "tv_flow.h"
 
 namespace hessx {
 
@@ -86,6 +87,10 @@ struct EdgesKernels {
   void (*update_double)(const EdgeUpdateCall<double>& call);
 };
 
+struct TVFlowKernels {
+  void (*solve)(const TVFlowCall& call);
+};
+
 struct Level {
   const char* name;
   bool supported;
@@ -99,6 +104,7 @@ struct Level {
   const GridKernels* grid;
   const GridNoiseKernels* grid_noise;
   const EdgesKernels* edges;
+  const TVFlowKernels* tv_flow;
 };
 
 constexpr int MAX_LEVELS = 3;

@@ -441,3 +441,16 @@ def edge_update_double(
     n_threads: int,
     level: str,
 ) -> None: ...
+def tv_flow(
+    estimate: int,
+    radius: int,
+    batch: int,
+    values: int,
+    p1: int,
+    p2: int,
+    solution: int,
+    potential: int,
+    pivots: int,
+    n_threads: int,
+    level: str,
+) -> None: ...

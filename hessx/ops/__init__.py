@@ -3,6 +3,7 @@
 from hessx.ops import table
 from hessx.ops.edges import edge_divergence, edge_prox, edge_update
 from hessx.ops.eigh import eigh
+from hessx.ops.flow import tv_flow
 from hessx.ops.grid import (
     grid_curl,
     grid_curl_adjoint,
@@ -42,5 +43,6 @@ __all__ = [
     "softmax_product",
     "table",
     "trust_region",
+    "tv_flow",
     "uniform",
 ]

@@ -20,6 +20,7 @@ import torch
 from hessx import backends
 from hessx.ops.edges import rules as edges
 from hessx.ops.eigh import rules as eigh
+from hessx.ops.flow import rules as flow
 from hessx.ops.grid import rules as grid
 from hessx.ops.grid_noise import rules as grid_noise
 from hessx.ops.moments import rules as moments
@@ -189,6 +190,12 @@ OPS = (
         "edge_update(Tensor z, Tensor anchor, Tensor centre, Tensor potential, Tensor radius,"
         " Tensor threshold, Tensor weight, Tensor(a!) next, Tensor(b!) residual) -> ()",
         edges.edge_update_fake,
+    ),
+    Op(
+        "flow",
+        "tv_flow(Tensor estimate, Tensor radius)"
+        " -> (Tensor solution, Tensor potential, Tensor pivots)",
+        flow.tv_flow_fake,
     ),
 )
 

@@ -1,0 +1,36 @@
+// The picture of least total variation within a distance of an estimate: min |D g|_1 subject to
+// |D (g - estimate)|_inf <= radius, D the differences of neighbours. LEG-TV's linear program.
+//
+// D g is a flow on the faces of the grid, of cost |a_e| within bounds, so that a network simplex
+// solves the program exactly, in integers.
+//
+// Contract of every backend: the solution is optimal, has mean zero up to the grid of the fixed
+// point and is unique: among all optimal pictures it is the one of least sum_e u_e |a_e|, u_e a
+// hash of the edge's number. Neither the start, nor other values of the radius, nor threads change
+// it.
+//
+// Fixed point: pictures are integers times a power of two chosen from |D estimate|_inf alone, such
+// that any path of edges fits 51 bits; the solution has those numbers to the bit. The radius is
+// rounded inward by two units, which pays for rounding the estimate: |D (solution - estimate)|
+// never exceeds the radius, not by a bit. A radius of less than three units is taken for zero.
+#pragma once
+
+#include <cstdint>
+
+#include "host_device.h"
+
+namespace hessx {
+
+// estimate (batch, p1, p2) and radius (batch, values), each row descending; solution
+// (batch, values, p1, p2), potential (batch, values, p1 - 1, p2 - 1) and pivots (batch, values).
+// All contiguous, finite, radius >= 0.
+struct TVFlowCall {
+  const double *estimate, *radius;
+  int64_t batch, values, p1, p2;
+  double* solution;
+  int32_t* potential;
+  int64_t* pivots;
+  int n_threads;
+};
+
+}  // namespace hessx
