@@ -159,10 +159,10 @@ def _report(report: Callable[[str], None], maps: LegMaps) -> None:
     report(
         f"leg        {estimate.n_evaluations} evaluations, {estimate.seconds:.1f} s "
         f"({estimate.model_seconds / estimate.seconds:.1%} inside the model), "
-        f"{maps.clear_share:.0%} of the cells beyond 2 standard errors"
+        f"{maps.clear_share:.0%} of the numbers beyond 2 standard errors"
     )
     if path is not None:
         report(
-            f"leg-tv     {len(maps.K_L)} values of L, gap {float(path.gap.max()):.1g}, "
+            f"leg-tv     {len(maps.K_L)} value{'s' * (len(maps.K_L) > 1)} of L, gap {float(path.gap.max()):.1g}, "
             f"{path.solver_seconds * 1000:.1f} ms"
         )

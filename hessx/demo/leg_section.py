@@ -90,6 +90,7 @@ def _errors(maps: LegMaps) -> str:
 
 def _path(maps: LegMaps, path: LegTV) -> str:
     m = ops.grid_difference(path.gamma[0, 0]).shape[1]
+    # Of a constant estimate all maps are constant: 0 % of nothing.
     whole = ops.grid_difference(maps.leg.gamma[0].double()).abs().sum(1)
     rows = []
     for channel in range(len(whole)):
@@ -98,7 +99,7 @@ def _path(maps: LegMaps, path: LegTV) -> str:
             differences = ops.grid_difference(path.gamma[0, index])[channel]
             cells = [
                 f"{path.L[0, index, channel].item():.3g}",
-                f"{path.objective[0, index, channel].item() / whole[channel].item():.1%}",
+                f"{path.objective[0, index, channel].item() / (whole[channel].item() or 1):.1%}",
                 f"{int((differences != 0).sum()):,} of {m:,}",
                 f"{path.gap[0, index, channel].item():.1g}",
             ]
