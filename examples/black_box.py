@@ -6,6 +6,7 @@ import hessx
 
 
 def black_box(pictures):
+    """Return how much pictures look like a face: bright eyes, dark mouth."""
     eyes = pictures[:, 2:5, [1, 2, 7, 8]].mean((1, 2))
     mouth = pictures[:, 7:9, 3:7].mean((1, 2))
     return 1 / (1 + np.exp(16 * mouth - 16 * eyes))

@@ -155,8 +155,8 @@ OPTIONS = (
         "S",
         _positive,
         {SMOOTH_HESS: demo.DEFAULT_SIGMA, **dict.fromkeys(FROM_VALUES, demo.DEFAULT_LEG_SIGMA)},
-        "standard deviation of the noise, in units of 128 grey levels; the noise of leg and leg-tv "
-        "has twice that inside the grid",
+        "standard deviation of the noise, in units of 128 grey levels; that of leg and leg-tv is "
+        "twice this inside the grid",
     ),
     Option(
         "--n-samples",
@@ -181,7 +181,7 @@ OPTIONS = (
         "K,...",
         numbers("in (0, 1]", lambda value: 0 < value <= 1),
         {LEG_TV: demo.DEFAULT_K_L},
-        "how much is smoothed away, a map for each: 1 leaves a constant",
+        "bounds, as shares of the one that leaves a constant, in (0, 1]; a map for each",
     ),
     Option(
         "--sparsity",

@@ -162,7 +162,8 @@ def _report(report: Callable[[str], None], maps: LegMaps) -> None:
         f"{maps.clear_share:.0%} of the numbers beyond 2 standard errors"
     )
     if path is not None:
+        values = "1 value" if len(maps.K_L) == 1 else f"{len(maps.K_L)} values"
         report(
-            f"leg-tv     {len(maps.K_L)} value{'s' * (len(maps.K_L) > 1)} of L, gap {float(path.gap.max()):.1g}, "
+            f"leg-tv     {values} of L, gap {float(path.gap.max()):.1g}, "
             f"{path.solver_seconds * 1000:.1f} ms"
         )
