@@ -31,8 +31,8 @@ def warmup(
         shapes: Sizes to come, each (examples of a batch, samples, features), all >= 1. Ops on
             grids take them for square pictures.
         dtype: float32, float64, bfloat16 or float16; where an op does not take the half types
-            (eigenproblems, trust-region problems, softmax products, thresholds, edges of grids)
-            it is float32.
+            (eigenproblems, trust-region problems, softmax products, thresholds, grids and their
+            edges) it is float32.
         device: Device of the inputs to come; torch's default when not given.
 
     Raises:
@@ -102,6 +102,13 @@ def _run_ops(
         point = basis.new_ones(batch, 1, rank)
         ops.prox_pass(basis, ones, point, ones[:, :1])
         ops.gram(basis)
+    # Pixels of a square grid are counted by the features.
+    side = math.isqrt(features)
+    grid = ones[:, : side * side].reshape(batch, side, side)
+    edges = ops.grid_difference(grid)
+    ops.grid_difference_adjoint(edges, side, side)
+    ops.grid_laplacian(grid)
+    ops.grid_curl_adjoint(ops.grid_curl(edges, side, side))
     # The kernel, and the library that solves what is larger.
     for k in {min(features, MAX_K), min(features, MAX_K + 1)}:
         ops.eigh(torch.diag_embed(ones[:, :k]))

@@ -71,6 +71,24 @@ def test_optimum(solver, size):
     np.testing.assert_allclose(solved.objective.numpy() / unit, best / unit, atol=1e-8)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_optimum_on_500_grids(solver):
+    """Grids from 2 x 2 to 28 x 28, radii from 1e-6 to 1 of the largest."""
+    rng = np.random.default_rng(0)
+    for seed in range(100):
+        p1, p2 = rng.integers(2, 29, 2)
+        estimate = pictures(p1, p2, seed)
+        level = rng.choice([1.0, 0.5, 0.25, 0.1, 0.05, 0.01, 1e-6])
+        radius = largest(difference(estimate))[:, None] * level
+        solved = solve_tv(estimate, radius, solver=solver, tol=TOL)
+        check(solved, estimate, radius)
+        for row in range(5):
+            best = sparse_optimum(estimate[row].numpy(), radius[row].item())
+            unit = difference(estimate[row]).abs().sum().item()
+            assert solved.objective[row].item() == pytest.approx(best, rel=1e-8, abs=1e-9 * unit)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("size", SIZES)
 def test_ends(solver, size):
@@ -160,7 +178,7 @@ def test_auto_is_exact_on_the_cpu():
 
 
 def test_the_first_order_method_stops_at_its_tolerance_and_its_limit():
-    estimate = pictures(12, 12, seed=5)
+    estimate = pictures(12, 12, seed=5)[[0, 1, 3, 4]]
     radius = radii(estimate)[:, 3:4]
     loose, tight = (
         solve_tv(estimate, radius, solver="first-order", tol=tol) for tol in (1e-3, 1e-9)

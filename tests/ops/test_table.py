@@ -76,6 +76,7 @@ def sample_arguments():
                 ),
                 *(torch.rand(3), torch.empty(3, 4), torch.empty(3, dtype=torch.float64)),
             )
+        ],
         "tv_flow": [
             (torch.rand(2, 3, 4).double(), torch.rand(2, 3).double()),
             (torch.rand(2, 4, 1).double().mT, radius[:2, None].detach()),
