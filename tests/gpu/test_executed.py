@@ -50,7 +50,7 @@ FAST = {
         *("curl-5x9-float64", "curl_adjoint-5x9-float32", "laplacian-not-finite"),
     ),
     "grid_noise": ("2x2-float32", "6x5-float64", "bfloat16"),
-    "edges": ("6x5-float32", "4x17-float64", "squares-in-order"),
+    "edges": ("6x5-float32", "4x17-float64", "in-place-2x2", "squares-in-order"),
     "eigh": (
         *("eigh-1-float64", "eigh-2-float32", "eigh-8-float32", "eigh-8-float64", "eigh-empty"),
         *("eigh-5-float32-strided", "eigh-6-float64-strided", "eigh-easy-float64"),
