@@ -23,7 +23,7 @@ from hessx.solve.tv.certificate import (
 from tests.references.total_variation import differences, pictures, sparse_optimum
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     p1=st.integers(1, 6),
     p2=st.integers(1, 6),
