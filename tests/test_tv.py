@@ -109,7 +109,8 @@ def test_a_radius_that_is_a_rounding_short_of_the_last(solver):
     radius = largest(difference(estimate))[:, None] * (1 - 2.0**-52)
     solved = solve_tv(estimate, radius, solver=solver, tol=TOL)
     check(solved, estimate, radius, tol=1.0)
-    assert torch.all(solved.objective <= 1e-14 * difference(estimate).abs().sum(1)[:, None])
+    # A unit of the network simplex' fixed point is 2^-45 of the largest difference.
+    assert torch.all(solved.objective <= 2.0**-42 * difference(estimate).abs().sum(1)[:, None])
     assert torch.all(solved.iterations < 1000)
 
 

@@ -59,7 +59,7 @@ def _prox_edges() -> None:
         (0.0, 1.0, 1.0, [-1.0, 0, 0, 0, 1, 1, -1, nan]),
         (5.0, 0.0, 1.0, [5.0, 5, 5, 5, 5, 5, 5, nan]),
         (0.0, inf, 0.0, [-9.0, -0.5, 0, 0.5, 9, inf, -inf, nan]),
-        (0.0, -1.0, 0.0, [nan] * 8),
+        (0.0, -0.25, 0.0, [nan] * 8),
     ]:
         numbers = torch.tensor([radius]), torch.tensor([threshold])
         found = kernels.edge_prox(z, torch.full_like(z, centre), *numbers)
