@@ -8,15 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
 from hessx.demo.classes import ClassScore, score_classes
 from hessx.demo.classifier import Classifier
 from hessx.demo.photograph import Photograph
 from hessx.explain import Leg, LegTV, leg, leg_tv_from
 from hessx.features import Grid
 from hessx.run import check_choice
+from hessx.score.class_scores import ClassScores
 
 DEFAULT_LEG_GRID = 28
 # The most at which the strong differences of chelsea.png stand clear of their noise with so many
@@ -113,10 +111,12 @@ def explain_cells(
         f"explains   the log-odds of {explained.name!r} (class {explained.index}): "
         f"probability {explained.probability:.3f}"
     )
+    log_odds = ClassScores("log-odds", "logits")
     low, high = ((level - classifier.mean) / classifier.scale for level in (0, 255))
     estimate = leg(
-        lambda x: log_odds(classifier.model(x), explained.index),
+        lambda x: log_odds(classifier.model(x)),
         inputs,
+        explained.index,
         features=Grid((grid, grid), channels=channels, mode="bilinear"),
         sigma=sigma,
         n_samples=n_samples,
@@ -139,19 +139,6 @@ def explain_cells(
     )
     _report(report, maps)
     return maps
-
-
-def log_odds(logits: Tensor, index: int) -> Tensor:
-    """Return ``log(p / (1 - p))`` of one class: ``(N, c)`` to ``(N,)``.
-
-    It keeps its slope where the probability saturates.
-
-    Example:
-        >>> log_odds(torch.tensor([[0.0, 3.0, 0.0]]), 1)
-        tensor([2.3069])
-    """
-    others = torch.cat([logits[:, :index], logits[:, index + 1 :]], 1)
-    return logits[:, index] - others.logsumexp(1)
 
 
 def _report(report: Callable[[str], None], maps: LegMaps) -> None:

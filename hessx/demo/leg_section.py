@@ -72,8 +72,8 @@ def _map(maps: LegMaps, gamma: Tensor, title: str, plain: str) -> str:
     limit = gamma.abs().max().item()
     picture = tinted_photo(plot.diverging_colors(cells.double().numpy()), f"Map: {plain}")
     return (
-        f"<figure>{picture}<figcaption>{title}<small>up to ±{limit:.2g}</small></figcaption>"
-        "</figure>"
+        f"<figure>{picture}<figcaption><span>{title}</span>"
+        f"<small>up to ±{limit:#.2g}</small></figcaption></figure>"
     )
 
 
