@@ -45,7 +45,8 @@ def check(solved: TVSolution, estimate: Tensor, radius: Tensor, tol: float = TOL
     # Some roundings of numbers of the size of the estimate.
     rounding = 1e-14 * estimate.abs().amax((1, 2))[:, None] + 1e-14 * unit
     assert torch.all(offset <= radius + rounding)
-    assert torch.all(solved.solution.mean((2, 3)).abs() <= rounding)
+    # The network simplex takes the mean off in its fixed point, of 2^-45 of the largest difference.
+    assert torch.all(solved.solution.mean((2, 3)).abs() <= rounding + 2.0**-42 * unit)
     total = edge_values(solved.solution).abs().sum(-1)
     torch.testing.assert_close(solved.objective, total, rtol=1e-12, atol=1e-13 * unit.max().item())
     divergence = solved.flow @ torch.from_numpy(differences(*estimate.shape[1:]))
