@@ -31,7 +31,7 @@ def leg_section(maps: LegMaps) -> str:
         "target": escape(maps.target.name),
         "n_samples": f"{maps.leg.n_samples:,}",
         "grid": " × ".join(map(str, gamma.shape[-2:])),
-        "channels": " Each colour has its own." if len(gamma) > 1 else "",
+        "channels": " Each colour has maps of its own." if len(gamma) > 1 else "",
         "maps": "".join(_maps(maps, channel) for channel in range(len(gamma))),
         "errors": _errors(maps),
         "path": "" if maps.path is None else _path(maps, maps.path),
