@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BUILD_INPUTS := pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*)
 C_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
-BENCHES := noise moments eigh trust_region softmax shrink prox smooth_hess fashion_mnist caso
+BENCHES := noise moments eigh trust_region softmax shrink prox tv_flow smooth_hess fashion_mnist caso
 EXPERIMENTS := caso_rank_one caso_relaxation caso_first_against_second caso_path caso_gallery
 
 # A file of constraints given by its variable also holds for the isolated build of the package.
