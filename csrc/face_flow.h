@@ -140,7 +140,7 @@ class FaceFlow {
     FaceEdges edges(size.edges(), weight_, centre, radius, place_, prices_);
     start(edges);
     // A block of several rows costs little, as rows are priced in vector registers.
-    NetworkSimplex<FaceGraph, FaceEdges> simplex(graph_, ends_, edges, tree_, prices_, size.p2);
+    NetworkSimplex<FaceGraph, FaceEdges> simplex(graph_, ends_, edges, tree_, prices_, size.p2 + 1);
     if (!simplex.run()) return false;
     pivots_ = simplex.pivots();
     return read(edges);

@@ -125,7 +125,8 @@ class PixelFlow {
       prices_.potential[v] =
           prices_.potential[node.parent] + (ends_[node.edge].head == v ? difference : -difference);
     }
-    NetworkSimplex<PixelGraph, PixelEdges> simplex(graph_, ends_, edges, tree_, prices_, size.p2);
+    NetworkSimplex<PixelGraph, PixelEdges> simplex(graph_, ends_, edges, tree_, prices_,
+                                                   3 * size.p2);
     if (!simplex.run()) return false;
     pivots_ = simplex.pivots();
     return true;

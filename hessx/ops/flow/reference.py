@@ -22,7 +22,7 @@ def tv_flow(
     solution, potential, pivots = tv_flow_fake(estimate, radius)
     check_values(estimate, radius)
     curl = _face_curl(*estimate.shape[1:])
-    for n, picture in enumerate(estimate.contiguous().numpy()):
+    for n, picture in enumerate(estimate.cpu().contiguous().numpy()):
         for m, r in enumerate(radius[n].tolist()):
             g, psi, pivots[n, m] = _solve(picture, r, curl)
             solution[n, m] = torch.from_numpy(g)
