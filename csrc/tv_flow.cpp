@@ -12,6 +12,7 @@
 #include "levels.h"
 #include "parallel.h"
 #include "pixel_flow.h"
+#include "tie_breaker.h"
 
 namespace hessx {
 namespace HESSX_LEVEL {
