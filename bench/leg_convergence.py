@@ -30,7 +30,7 @@ import hessx
 from bench.common import machine
 from bench.leg_laws import KnownFunction, Law, laws
 from bench.pictures import GREEN, OUT, save_png, write_table
-from hessx.covariance import Identity
+from hessx.covariance import GridTV, Identity
 from hessx.explain.leg_tv import leg_tv_from
 
 NUMBERS = (100, 300, 1000, 3000, 10_000, 30_000)
@@ -116,12 +116,27 @@ def law_row(name: str, f: KnownFunction, law: Law, draws: int = 20_000) -> dict[
         law=law.name,
         sigma=law.sigma,
         total=law.matrix().trace().item(),
+        kappa=least_kappa(law),
         trace_of_inverse=trace_of_inverse,
         gamma=length,
         variance_f=variance,
         linear=law.variance(gamma) / variance,
         expected=(variance * trace_of_inverse / 1000) ** 0.5 / length,
     )
+
+
+def least_kappa(law: Law) -> float:
+    """Return a lower bound of the constant kappa of Eq. (5).
+
+    Its infimum over all ``Delta`` in the range of D, of which the equation takes a part: the least
+    eigenvalue of ``Theta^-1 V^T Sigma V Theta^-1`` with ``D^T D = V Theta^2 V^T``.
+    """
+    p = law.root.rank
+    proposed = Law("", GridTV(), 1.0, law.grid).matrix()
+    theta2, v = torch.linalg.eigh(proposed - torch.full((p, p), 1 / p, dtype=torch.float64))
+    # The first eigenvector is the constant, which D takes to 0.
+    scaled = v[:, 1:] / theta2[1:].sqrt()
+    return torch.linalg.eigvalsh(scaled.mT @ law.matrix() @ scaled)[0].item()
 
 
 def without_mean(g: Tensor) -> Tensor:

@@ -82,6 +82,14 @@ def test_short_waves_add_variance_and_nothing_to_gamma():
     assert 0.05 < row["linear"] < 0.2
 
 
+def test_kappa_is_sigma_squared_for_the_proposed_law():
+    """And at least an eighth of the variance of independent noise: D^T D is below 8."""
+    proposed, independent = laws(0.3, GRID)
+    assert leg_convergence.least_kappa(proposed) == pytest.approx(0.09)
+    found = leg_convergence.least_kappa(independent) / independent.sigma**2
+    assert 1 / 8 < found < 1 / 7
+
+
 def test_errors_leave_the_means_out():
     truth = random_picture(4)
     estimates = torch.stack([truth + 3, 2 * truth - 1, torch.full(GRID, 5.0)])
