@@ -1,9 +1,10 @@
-"""How fast LEG and LEG-TV converge under two laws of the noise: section 4.2 of the LEG paper.
+"""How fast LEG and LEG-TV converge under different noise: section 4.2 of the LEG paper.
 
 The paper proposes ``Sigma = sigma^2 (D^T D + 1 1^T / p)`` (GridTV) because it makes the constant of
 LEG-TV's error bound the largest, and expects fewer samples to be needed than with independent
 noise. ``python -m bench.leg_convergence`` measures the errors against n on functions whose gamma is
-known for both laws (``bench/leg_laws.py``), at equal total variance ``trace Sigma``:
+known for every law (``bench/leg_laws.py``), at equal total variance ``trace Sigma``, and for
+independent noise of variance ``sigma^2`` too, which is about a quarter of it:
 
 - *blocks*: gamma has two rectangles, +1 and -.5, on a ground of 0: what a TV penalty is made for;
 - *blocks, rough*: the same, and nine tenths of f's variance and more is no linear function;
@@ -29,12 +30,15 @@ import hessx
 from bench.common import machine
 from bench.leg_laws import KnownFunction, Law, laws
 from bench.pictures import GREEN, OUT, save_png, write_table
+from hessx.covariance import GridTV, Identity
 from hessx.explain.leg_tv import leg_tv_from
 
 NUMBERS = (100, 300, 1000, 3000, 10_000, 30_000)
 K_LS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 FIXED = 0.1
 SIGMA = 0.1**0.5
+WEAKER = "independent, σ²"
+COLOURS = {"GridTV": GREEN, "independent": "#777777", WEAKER: "#d08a1d"}
 # Standard deviation of <wave, z>: far beyond the cosine's period, so that it adds noise alone.
 WAVES = 20.0
 
@@ -50,15 +54,19 @@ def main() -> None:
     options = parser.parse_args()
     print(machine())
     start = time.perf_counter()
-    both = laws(SIGMA, (options.side, options.side))
-    cases = functions(both[1])
+    grid = (options.side, options.side)
+    proposed, independent = laws(SIGMA, grid)
+    compared = (proposed, independent, Law(WEAKER, Identity(), SIGMA, grid))
+    cases = functions(independent)
     write_table(
-        [law_row(name, f, law) for name, f in cases.items() for law in both],
+        [law_row(name, f, law) for name, f in cases.items() for law in compared],
         options.out / "leg_laws.csv",
     )
     numbers = [n for n in NUMBERS if n <= options.most]
     curves = [
-        measure(name, f, law, numbers, options.seeds) for name, f in cases.items() for law in both
+        measure(name, f, law, numbers, options.seeds)
+        for name, f in cases.items()
+        for law in compared
     ]
     every = [row for curve in curves for row in curve.every()]
     write_table(every, options.out / "leg_convergence_all.csv", show=False)
@@ -108,12 +116,27 @@ def law_row(name: str, f: KnownFunction, law: Law, draws: int = 20_000) -> dict[
         law=law.name,
         sigma=law.sigma,
         total=law.matrix().trace().item(),
+        kappa=least_kappa(law),
         trace_of_inverse=trace_of_inverse,
         gamma=length,
         variance_f=variance,
         linear=law.variance(gamma) / variance,
         expected=(variance * trace_of_inverse / 1000) ** 0.5 / length,
     )
+
+
+def least_kappa(law: Law) -> float:
+    """Return a lower bound of the constant kappa of Eq. (5).
+
+    Its infimum over all ``Delta`` in the range of D, of which the equation takes a part: the least
+    eigenvalue of ``Theta^-1 V^T Sigma V Theta^-1`` with ``D^T D = V Theta^2 V^T``.
+    """
+    p = law.root.rank
+    proposed = Law("", GridTV(), 1.0, law.grid).matrix()
+    theta2, v = torch.linalg.eigh(proposed - torch.full((p, p), 1 / p, dtype=torch.float64))
+    # The first eigenvector is the constant, which D takes to 0.
+    scaled = v[:, 1:] / theta2[1:].sqrt()
+    return torch.linalg.eigvalsh(scaled.mT @ law.matrix() @ scaled)[0].item()
 
 
 def without_mean(g: Tensor) -> Tensor:
@@ -215,7 +238,7 @@ def relative_errors(estimates: Tensor, truth: Tensor) -> Tensor:
 
 
 def draw(curves: list[Curve], path: Path) -> None:
-    """Draw a panel for each function."""
+    """Draw a panel for each function; of the weaker noise only the best LEG-TV."""
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(curve.function for curve in curves))
@@ -223,15 +246,16 @@ def draw(curves: list[Curve], path: Path) -> None:
     axes = canvas.subplots(1, len(names), sharey=True, squeeze=False)[0]
     panels = dict(zip(names, axes, strict=True))
     for curve in curves:
-        colour = GREEN if curve.law == "GridTV" else "#777777"
         styles = zip(curve.chosen.items(), (":", "--", "-"), strict=True)
         for (method, columns), style in styles:
+            if curve.law == WEAKER and style != "-":
+                continue
             index = columns[:, None]
             panels[curve.function].errorbar(
                 curve.numbers,
                 curve.mean.gather(1, index)[:, 0],
                 curve.stderr.gather(1, index)[:, 0],
-                color=colour,
+                color=COLOURS[curve.law],
                 linestyle=style,
                 marker="o",
                 markersize=2.5,

@@ -140,6 +140,8 @@ def captum_methods(
     """Return the methods of Captum that explain the logit of ``target`` at ``x``."""
     from captum.attr import LRP, DeepLift, GradientShap, Occlusion, Saliency
 
+    x = x.detach().clone().requires_grad_()
+
     def gradient_shap() -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)

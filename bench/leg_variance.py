@@ -44,7 +44,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--photograph", choices=PHOTOGRAPHS, default="coffee")
-    parser.add_argument("--samples", type=int, default=300, help="of the photograph, even")
+    parser.add_argument("--samples", type=int, default=200, help="of the photograph, even")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and pictures")
     options = parser.parse_args()
     print(machine())
