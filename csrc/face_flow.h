@@ -109,8 +109,6 @@ class TieBreaker {
 // Solves one problem after the other in the same buffers.
 class FaceFlow {
  public:
-  static void count(const GridSize& size, Arena& arena) { FaceFlow(size, nullptr, nullptr, arena); }
-
   FaceFlow(const GridSize& size, const Ends* ends, const int64_t* weight, Arena& arena)
       : graph_(size),
         ends_(ends),
@@ -126,6 +124,15 @@ class FaceFlow {
   const int64_t* flow() const { return flow_; }
   int64_t potential(int64_t i, int64_t j) const { return prices_.potential[graph_.cell(i, j)]; }
   int64_t pivots() const { return pivots_; }
+
+  // The differences of the potentials, a flow without sources on the pixels.
+  void write_dual(int64_t* flow) const {
+    for (int64_t r = 0; r < graph_.size().rows(); ++r) {
+      const EdgeRow row = graph_.row(r);
+      const int64_t *head = prices_.potential + row.head, *tail = prices_.potential + row.tail;
+      for (int64_t j = 0; j < row.count; ++j) flow[row.first + j] = head[j] - tail[j];
+    }
+  }
 
   // From scratch. False only if a mistake made the problem unbounded or infeasible.
   bool solve(const int64_t* centre, int64_t radius) {

@@ -1,55 +1,37 @@
-"""The commands of LEG's experiments start, and what they compute is right on a tiny net."""
+"""LEG's commands of docs/experiments.md start, and what they compute is what they say."""
 
 from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
 
 import hessx
-from bench import classifiers, leg_cascade, leg_deletion
-from bench.baselines import BASELINES
-from bench.classifiers import VARIANCES, Subject
-from hessx.demo.classifier import Classifier
-
-X = torch.zeros(1, 3, 28, 28)
-
-
-class Tiny(nn.Module):
-    """Three classes by the brightness of the top left quarter."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.maps = nn.Conv2d(3, 2, 2, stride=2)
-        self.head = nn.Linear(2 * 196, 3)
-        with torch.no_grad():
-            self.maps.weight.fill_(1 / 12)
-            self.maps.bias.zero_()
-            quarter = torch.zeros(2, 14, 14)
-            quarter[:, :7, :7] = 1 / 98
-            self.head.weight.copy_(quarter.flatten() * torch.tensor([[8.0], [0.0], [0.0]]))
-            self.head.bias.copy_(torch.tensor([-1.0, 0.0, 0.0]))
-
-    def forward(self, x):
-        return self.head(self.maps(x).relu().flatten(1))
-
-
-@pytest.fixture
-def subject(monkeypatch):
-    net = Tiny().eval()
-    classifier = Classifier("tiny", net, ["a, first", "b", "c"], mean=0.0, scale=255.0)
-    subject = Subject(classifier, net, 28, net.maps, ["maps", "head"])
-    monkeypatch.setitem(classifiers.SUBJECTS, "squeezenet", lambda: subject)
-    for module in (classifiers, leg_cascade, leg_deletion):
-        monkeypatch.setattr(module, "GRID", hessx.Grid((7, 7)))
-    return subject
-
-
-@pytest.mark.parametrize(
-    "command", [leg_cascade, leg_deletion], ids=lambda command: command.__name__
+from bench import (
+    leg_convergence,
+    leg_gallery,
+    leg_noise,
+    leg_variance,
+    nets,
 )
+from bench.leg_laws import KnownFunction, laws
+
+COMMANDS = [leg_convergence, leg_gallery, leg_noise, leg_variance]
+GRID = (5, 7)
+
+
+def random_picture(seed, scale=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(GRID, generator=generator, dtype=torch.float64)
+
+
+# Both terms of gamma count: the wave is no longer than the slope.
+KNOWN = KnownFunction(random_picture(0, 0.3), random_picture(1, 0.3), 0.6, 0.4)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_commands_show_help(command, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [command.__name__, "--help"])
     with pytest.raises(SystemExit) as stopped:
@@ -58,95 +40,140 @@ def test_commands_show_help(command, monkeypatch, capsys):
     assert "usage" in capsys.readouterr().out
 
 
-def test_noise_is_neither_too_little_nor_too_much(subject):
-    """A net that is certain below a noise level and lost above it tells most in between."""
+@pytest.mark.parametrize("grid", [(5, 7), (1, 6), (28, 28)])
+def test_laws_have_one_total_variance(grid):
+    proposed, independent = (law.matrix().trace().item() for law in laws(0.3, grid))
+    assert proposed == pytest.approx(independent, rel=1e-12)
 
-    class Threshold(nn.Module):
-        def forward(self, x):
-            spread = (x - x.mean((2, 3), keepdim=True)).square().mean((1, 2, 3))
-            return torch.stack([-40 * (spread / 4e-3 - 1), 0 * spread], 1)
 
-    grey = torch.full((1, 3, 28, 28), 0.5)
-    found = classifiers.telling_variance(
-        Subject(subject.classifier, Threshold(), 28, subject.net.maps, []), grey, 0
+@pytest.mark.parametrize("law", laws(0.3, GRID), ids=lambda law: law.name)
+def test_draws_have_the_covariance(law):
+    draws = law.draw(40_000).flatten(1)
+    measured = draws.mT @ draws / len(draws)
+    # An entry's standard error is at most sqrt(2) variance / sqrt(n).
+    assert (measured - law.matrix()).abs().max() < 5 * 2**0.5 * law.matrix().max() / 200
+    g = random_picture(2)
+    expected = g.flatten() @ law.matrix() @ g.flatten()
+    assert law.variance(g) == pytest.approx(expected.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("law", laws(0.3, GRID), ids=lambda law: law.name)
+def test_gamma_is_the_mean_gradient_and_what_leg_estimates(law):
+    points = law.draw(40_000).requires_grad_()
+    (gradients,) = torch.autograd.grad(KNOWN(points).sum(), points)
+    error = gradients.std(0) / 200
+    truth = KNOWN.gamma(law)
+    assert ((gradients.mean(0) - truth) / error).abs().max() < 4
+    zero = torch.zeros(1, *GRID, dtype=torch.float64)
+    found = hessx.leg(
+        KNOWN, zero, sigma=law.sigma, covariance=law.covariance, n_samples=40_000, seed=3
     )
-    # Pixels have 4 times the variance, edges less.
-    assert found == pytest.approx(1e-3)
-    assert found in VARIANCES
+    assert ((found.gamma[0] - truth) / found.stderr[0]).abs().max() < 4
 
 
-def test_a_net_that_forgets_has_no_map(subject, tmp_path, monkeypatch, capsys):
-    arguments = ["--nets", "squeezenet", "--photographs", "coffee", "--samples", "60"]
-    monkeypatch.setattr(sys, "argv", ["leg_cascade", *arguments, "--out", str(tmp_path)])
-    leg_cascade.main()
-    assert "trained" in capsys.readouterr().out
-    assert (tmp_path / "leg_cascade_squeezenet.png").exists()
-    text = (tmp_path / "leg_cascade_summary.csv").read_text().splitlines()
-    assert text[0] == "net,layer,coffee,zero,least_K_L"
-    assert [line.split(",")[1] for line in text[1:]] == ["trained", "head", "maps"]
-    assert text[1].split(",")[3:] == ["0 of 1", "1"]
+def test_short_waves_add_variance_and_nothing_to_gamma():
+    proposed, independent = laws(leg_convergence.SIGMA, (8, 8))
+    cases = leg_convergence.functions(independent)
+    for law in (proposed, independent):
+        smooth, rough = cases["blocks"].gamma(law), cases["blocks, rough"].gamma(law)
+        torch.testing.assert_close(rough, 0.3 * smooth, rtol=1e-10, atol=1e-10)
+    assert independent.variance(cases["scattered"].slope) == pytest.approx(1)
+    row = leg_convergence.law_row("rough", cases["blocks, rough"], independent)
+    assert 0.05 < row["linear"] < 0.2
 
 
-def test_rows_of_a_cascade(subject):
-    cases = [leg_cascade.Case.of(subject, "coffee")]
-    cascade = leg_cascade.forget(subject, cases, 60, 0.5)
-    trained, head, _ = leg_cascade.rows(subject, "tiny", cases, cascade)
-    assert trained["least_K_L"] == 1
-    assert trained["differing"] > 0
-    assert trained["total_variation"] == pytest.approx(1)
-    bound = cascade.trained[0].L
-    assert torch.equal(cascade.results[0][0].L, bound)
-    # Zero exactly where the bound is not below the random net's own L_max.
-    assert (head["differing"] == 0) == (head["least_K_L"] <= 0.5)
-    assert head["target"] == "a"
+def test_errors_leave_the_means_out():
+    truth = random_picture(4)
+    estimates = torch.stack([truth + 3, 2 * truth - 1, torch.full(GRID, 5.0)])
+    errors = leg_convergence.relative_errors(estimates, truth)
+    torch.testing.assert_close(errors, torch.tensor([0.0, 1.0, 1.0]).double())
 
 
-def test_deletion_compares_all_methods(subject, tmp_path, monkeypatch, capsys):
+def test_convergence_finds_the_expected_error_of_the_plain_leg(capsys, tmp_path):
+    proposed, independent = laws(leg_convergence.SIGMA, (8, 8))
+    f = leg_convergence.functions(independent)["blocks"]
+    curve = leg_convergence.measure("blocks", f, proposed, [100, 1000], seeds=3)
+    expected = leg_convergence.law_row("blocks", f, proposed)["expected"]
+    assert curve.mean[1, 0].item() == pytest.approx(expected, rel=0.3)
+    rows = curve.rows()
+    assert [row["n"] for row in rows] == [100, 1000]
+    for row in rows:
+        assert row["LEG-TV best"] <= row["LEG-TV 0.1"]
+    assert rows[1]["LEG-TV best"] < rows[1]["LEG"]
+    assert len(curve.every()) == 2 * (1 + len(leg_convergence.K_LS))
+    leg_convergence.draw([curve], tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_variance_of_the_printed_form_is_as_expected():
+    def far_from_its_mean(x):
+        return 0.1 * x.flatten(1).sum(1) + (x.flatten(1) != 0).any(1) * 2
+
+    rows = leg_variance.compare(far_from_its_mean, torch.zeros(1, 4, 4), 2000, sigma=0.3)
+    printed, centred, antithetic = rows
+    assert [row["variant"] for row in rows] == list(leg_variance.VARIANTS)
+    assert printed["ratio"] == pytest.approx(printed["expected"], rel=0.2)
+    assert printed["expected"] > 100
+    assert centred["ratio"] == 1
+    # Half as many draws of a linear function.
+    assert antithetic["ratio"] == pytest.approx(2, rel=0.2)
+
+
+def test_cosines_are_eigenvectors():
+    law = laws(0.3, GRID)[0]
+    frequencies = [(i, j) for i in range(GRID[0]) for j in range(GRID[1])]
+    rows = leg_noise.eigenvector_rows(law, frequencies)
+    assert max(row["error"] for row in rows) < 1e-12
+    assert next(row for row in rows if (row["i"], row["j"]) == (4, 6))["place"] == 1
+    vectors = torch.stack([leg_noise.cosines(*pair, GRID).flatten() for pair in frequencies])
+    torch.testing.assert_close(vectors @ vectors.mT, torch.eye(35, dtype=torch.float64))
+
+
+def test_noise_rows_measure_what_they_state():
+    for law in laws(0.3, GRID):
+        row = leg_noise.noise_row(law, 20_000)
+        assert row["drawn_total"] == pytest.approx(row["total"], rel=0.02)
+        assert row["drawn_neighbours"] == pytest.approx(row["neighbours"], abs=0.02)
+        assert (row["neighbours"] < -0.2) == (law.name == "GridTV")
+
+
+def test_gallery_has_every_method(tmp_path):
     pytest.importorskip("captum")
-    arguments = ["--net", "squeezenet", "--photographs", "coffee", "--samples", "40"]
-    monkeypatch.setattr(sys, "argv", ["leg_deletion", *arguments, "--out", str(tmp_path)])
-    leg_deletion.main()
-    printed = capsys.readouterr().out
-    for method in ("LEG", "LEG-TV sparse", "LEG-TV noisy", *BASELINES, "random"):
-        assert method in printed
-    for name in ("leg_deletion_squeezenet.png", "leg_deletion_squeezenet_masked.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    x = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nets.LeNet().eval()
+    maps = leg_gallery.gallery(net, x, 3, torch.zeros(2, 1, 28, 28), 0.3, 100, 200)
+    assert [found.method for found in maps][:5] == [
+        "LEG exact",
+        "LEG",
+        *(f"LEG-TV {K_L:g}" for K_L in leg_gallery.K_LS),
+    ]
+    assert len(maps) == 10
+    by_method = {found.method: found.map for found in maps}
+    assert all(found.shape == (28, 28) for found in by_method.values())
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(net(x)[0, 3], x)
+    torch.testing.assert_close(by_method["Gradient"], gradient[0, 0])
+    table = leg_gallery.rows(3, maps)
+    assert table[0]["cosine"] == pytest.approx(1)
+    assert all(-1 <= row["cosine"] <= 1 for row in table)
+    assert [row["method"] for row in leg_gallery.summary(table * 2)] == list(by_method)
 
 
-def test_curves_average_photographs():
-    """Two photographs, two methods; the second photograph's scores are twice the first's."""
-    falling = torch.linspace(1, -1, len(leg_deletion.FRACTIONS), dtype=torch.float64)
-    flat = torch.ones_like(falling)
-    found = []
-    for factor in (1, 2):
-        scores = factor * torch.stack([falling, flat])
-        by_ranking = dict.fromkeys(leg_deletion.RANKINGS, scores)
-        area = dict.fromkeys(leg_deletion.RANKINGS, scores.mean(1))
-        maps = dict.fromkeys(["LEG", "random"], torch.zeros(1, 3, 28, 28))
-        seconds = dict.fromkeys(maps, float(factor))
-        found.append(leg_deletion.Explained("a", "a", X, maps, seconds, by_ranking, area))
-    rows = leg_deletion.curves(found)
-    assert len(rows) == 2 * 2 * len(falling)
-    # Falls of 2 and 4: a mean end of -1.5, a deviation of sqrt(2), an error of 1.
-    assert rows[0]["log_odds"] == 1.5
-    assert rows[0]["stderr_of_fall"] == 0
-    assert rows[len(falling) - 1]["log_odds"] == -1.5
-    assert rows[len(falling) - 1]["stderr_of_fall"] == pytest.approx(1)
-    table = {(row["ranking"], row["method"]): row for row in leg_deletion.table(found)}
-    assert table["signed", "random"]["less_than_random"] == 0
-    # Areas of 0 against 1 and 2.
-    assert table["magnitude", "LEG"]["less_than_random"] == pytest.approx(1.5)
-    assert table["magnitude", "LEG"]["stderr"] == pytest.approx(0.5)
-    assert table["magnitude", "LEG"]["seconds"] == 1.5
-    assert table["magnitude", "LEG"]["50%"] == -1.5
+def test_flat_share_counts_equal_neighbours():
+    picture = torch.zeros(3, 4)
+    picture[0, 0] = 1
+    # 17 pairs, 2 of them at the corner.
+    assert leg_gallery.flat_share(picture) == pytest.approx(15 / 17)
+    assert leg_gallery.flat_share(torch.arange(12.0).reshape(3, 4)) == 0
 
 
-def test_a_tenth_is_masked(subject):
-    x = subject.inputs("coffee") + 0.1
-    attribution = torch.rand(1, 1, 7, 7)
-    masked = leg_deletion.mask(x, attribution, 0.0, "magnitude")
-    black = (masked == 0).all(1)[0]
-    # Five cells of 16 pixels, the nearest to a tenth of 49.
-    assert black.sum() == 5 * 16
-    importance = attribution[0, 0].repeat_interleave(4, 0).repeat_interleave(4, 1)
-    assert importance[black].min() > importance[~black].max()
+def test_noisy_digits_are_drawn_in_range(tmp_path, capsys):
+    digit = torch.rand(28, 28, dtype=torch.float64)
+    path = tmp_path / "noise.png"
+    leg_noise.draw_noise(digit, laws(0.3, leg_noise.GRID), 2, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    shown = leg_noise.shown(digit + 1)
+    assert isinstance(shown, np.ndarray)
+    assert shown.max() == 1

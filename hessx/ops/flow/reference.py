@@ -54,8 +54,9 @@ def _solve(
     # Powers of two, so that no difference overflows or underflows and all are of the order of 1.
     top = np.frexp(np.abs(estimate).max())[1]
     target = np.ldexp(estimate, -top)
-    target = target - target.mean()
+    # Of the estimate itself: the mean's rounding must not decide whether the solution is 0.
     steepest = np.abs(_differences(target)).max(initial=0.0)
+    target = target - target.mean()
     bound = np.ldexp(radius, -top)
     if bound >= steepest:
         return np.zeros_like(estimate), psi, 0
