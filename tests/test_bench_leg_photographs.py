@@ -43,7 +43,7 @@ def subject(monkeypatch):
     subject = Subject(classifier, net, 28, net.maps, ["maps", "head"])
     monkeypatch.setitem(classifiers.SUBJECTS, "squeezenet", lambda: subject)
     for module in (classifiers, leg_cascade, leg_deletion):
-        monkeypatch.setattr(module, "GRID", hessx.Grid((7, 7), channels="separate"))
+        monkeypatch.setattr(module, "GRID", hessx.Grid((7, 7)))
     return subject
 
 
@@ -82,22 +82,22 @@ def test_a_net_that_forgets_has_no_map(subject, tmp_path, monkeypatch, capsys):
     assert "trained" in capsys.readouterr().out
     assert (tmp_path / "leg_cascade_squeezenet.png").exists()
     text = (tmp_path / "leg_cascade_summary.csv").read_text().splitlines()
-    assert text[0] == "net,layer,coffee,zero"
+    assert text[0] == "net,layer,coffee,zero,least_K_L"
     assert [line.split(",")[1] for line in text[1:]] == ["trained", "head", "maps"]
-    assert text[1].endswith("0 of 1")
+    assert text[1].split(",")[3:] == ["0 of 1", "1"]
 
 
 def test_rows_of_a_cascade(subject):
     cases = [leg_cascade.Case.of(subject, "coffee")]
     cascade = leg_cascade.forget(subject, cases, 60, 0.5)
     trained, head, _ = leg_cascade.rows(subject, "tiny", cases, cascade)
-    assert trained["L_max_over_L"] == pytest.approx(2)
+    assert trained["least_K_L"] == 1
     assert trained["differing"] > 0
     assert trained["total_variation"] == pytest.approx(1)
     bound = cascade.trained[0].L
     assert torch.equal(cascade.results[0][0].L, bound)
     # Zero exactly where the bound is not below the random net's own L_max.
-    assert (head["differing"] == 0) == (head["L_max_over_L"] <= 1)
+    assert (head["differing"] == 0) == (head["least_K_L"] <= 0.5)
     assert head["target"] == "a"
 
 
