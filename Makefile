@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 BUILD_INPUTS := pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*)
 C_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
-BENCHES := noise moments eigh trust_region softmax shrink prox grid smooth_hess fashion_mnist caso
+BENCHES := noise moments eigh trust_region softmax shrink prox grid grid_noise edges tv_flow \
+	smooth_hess fashion_mnist caso leg_tv
 EXPERIMENTS := caso_rank_one caso_relaxation caso_first_against_second caso_path caso_gallery
-EXPERIMENTS += leg_convergence leg_variance leg_gallery leg_noise
+EXPERIMENTS += leg_convergence leg_variance leg_gallery leg_noise leg_cascade leg_deletion
 
 # A file of constraints given by its variable also holds for the isolated build of the package.
 export PIP_CONSTRAINT := constraints.txt
@@ -29,8 +30,10 @@ test-all: .venv/test.stamp
 bench: .venv/test.stamp
 	set -e; for name in $(BENCHES); do $(BIN)/python -m bench.$$name; done
 
-# The experiments of docs/experiments.md; tables and pictures go to out/experiments.
+# The experiments of docs/experiments.md; tables and pictures go to out/experiments. What no extra
+# installs is downloaded first (bench/data.py); without it, those that need it say so and stop.
 experiments: .venv/test.stamp
+	-$(BIN)/python -m bench.data
 	set -e; for name in $(EXPERIMENTS); do $(BIN)/python -m bench.$$name; done
 
 # Registers, occupancy and computed floors of every GPU kernel; no GPU is needed.

@@ -213,15 +213,17 @@ void edge_update(Address z, Address anchor, Address centre, Address potential, A
           pointer<const Real>(potential), pointer<const Real>(radius),
           pointer<const Real>(threshold), pointer<const Real>(weight), pointer<Real>(next),
           pointer<double>(residual), rows, p1, p2, n_threads});
-  void tv_flow(Address estimate, Address radius, int64_t batch, int64_t values, int64_t p1,
-               int64_t p2, Address solution, Address potential, Address pivots, int n_threads,
-               const std::string& level) {
-    const auto kernel = find_level(level).tv_flow->solve;
-    const py::gil_scoped_release released;
-    kernel({pointer<const double>(estimate), pointer<const double>(radius), batch, values, p1, p2,
-            pointer<double>(solution), pointer<int32_t>(potential), pointer<int64_t>(pivots),
-            n_threads});
-  }
+}
+
+void tv_flow(Address estimate, Address radius, int64_t batch, int64_t values, int64_t p1,
+             int64_t p2, Address solution, Address potential, Address pivots, int n_threads,
+             const std::string& level) {
+  const auto kernel = find_level(level).tv_flow->solve;
+  const py::gil_scoped_release released;
+  kernel({pointer<const double>(estimate), pointer<const double>(radius), batch, values, p1, p2,
+          pointer<double>(solution), pointer<int32_t>(potential), pointer<int64_t>(pivots),
+          n_threads});
+}
 
 }  // namespace
 

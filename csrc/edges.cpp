@@ -1,11 +1,9 @@
-// Steps on the edges of grids on the CPU: one pass over memory in vector registers, blocks of rows
+// Steps on the edges of grids on the CPU: one pass over memory in vector registers, bands of rows
 // shared out to threads.
 #include "edges.h"
 
-#include <cstdlib>
-#include <new>
-
 #include "counts.h"
+#include "edge_rows.h"
 #include "levels.h"
 #include "parallel.h"
 #include "vectors.h"
@@ -14,8 +12,8 @@ namespace hessx {
 namespace HESSX_LEVEL {
 namespace {
 
-// Numbers of one task: some microseconds of work.
-constexpr int64_t NUMBERS_PER_TASK = 4096;
+// Edges of one task of the prox: some microseconds of work.
+constexpr int64_t EDGES_PER_TASK = 4096;
 
 // Calls body(i, Value{}) for the places i of vectors that fill [begin, end): whole registers, then
 // halves, quarters... of one.
@@ -39,71 +37,49 @@ struct Box {
 
 template <class Real>
 void edge_prox(const EdgeProxCall<Real>& call) {
-  const int64_t blocks = ceil_div(call.m, NUMBERS_PER_TASK);
+  const int64_t blocks = ceil_div(call.m, EDGES_PER_TASK);
   parallel_for(call.rows * blocks, call.n_threads, [&](int64_t task, int) {
     const int64_t row = task / blocks;
-    const int64_t begin = task % blocks * NUMBERS_PER_TASK;
+    const int64_t begin = task % blocks * EDGES_PER_TASK;
     const int64_t at = row * call.m;
     const Box<Real> box = {call.radius[row], call.threshold[row]};
     over_lanes<Real>(
-        at + begin, at + smaller(begin + NUMBERS_PER_TASK, call.m), [&](int64_t i, auto tag) {
+        at + begin, at + smaller(begin + EDGES_PER_TASK, call.m), [&](int64_t i, auto tag) {
           using Value = decltype(tag);
           store(call.out + i, box.prox(load<Value>(call.z + i), load<Value>(call.centre + i)));
         });
   });
 }
 
-// The reflected point 2 a - z of one row of the batch, by edges.
+// The reflected point 2 a - z of edges [begin, end) of one row of the batch.
 template <class Real>
-struct Reflection {
-  const Real *z, *centre;
-  Box<Real> box;
-
-  template <class Value>
-  Value at(int64_t edge) const {
-    const Value x = load<Value>(z + edge);
-    return 2 * box.prox(x, load<Value>(centre + edge)) - x;
-  }
-};
-
-// Row i of D^T b; of b = 2 a - z each number is made again where it is used, which costs less than
-// to keep it.
-template <class Real>
-void divergence_row(const Reflection<Real>& b, int64_t i, int64_t p1, int64_t p2, Real* out) {
-  const int64_t right = i * (p2 - 1);
-  const int64_t below = p1 * (p2 - 1) + i * p2;
-  const auto vertical = [&](int64_t j, auto tag) {
+void reflect(const Real* z, const Real* centre, const Box<Real>& box, int64_t begin, int64_t end,
+             Real* out) {
+  over_lanes<Real>(begin, end, [&](int64_t i, auto tag) {
     using Value = decltype(tag);
-    const Value above = i > 0 ? b.template at<Value>(below - p2 + j) : Value{};
-    return i + 1 < p1 ? above - b.template at<Value>(below + j) : above;
-  };
-  const Real arriving = p2 > 1 ? b.template at<Real>(right + p2 - 2) : 0;
-  const Real leaving = p2 > 1 ? b.template at<Real>(right) : 0;
-  out[0] = -leaving + vertical(0, Real{});
-  over_lanes<Real>(1, p2 - 1, [&](int64_t j, auto tag) {
-    using Value = decltype(tag);
-    const Value along = b.template at<Value>(right + j - 1) - b.template at<Value>(right + j);
-    store(out + j, along + vertical(j, tag));
+    const Value x = load<Value>(z + i);
+    store(out + (i - begin), 2 * box.prox(x, load<Value>(centre + i)) - x);
   });
-  if (p2 > 1) out[p2 - 1] = arriving + vertical(p2 - 1, Real{});
 }
-
-int64_t rows_of_block(int64_t p2) { return ceil_div(NUMBERS_PER_TASK, p2); }
 
 template <class Real>
 void edge_divergence(const EdgeDivergenceCall<Real>& call) {
-  const int64_t p1 = call.p1, p2 = call.p2;
-  const int64_t m = p1 * (p2 - 1) + (p1 - 1) * p2;
-  const int64_t height = rows_of_block(p2);
-  const int64_t blocks = ceil_div(p1, height);
-  parallel_for(call.rows * blocks, call.n_threads, [&](int64_t task, int) {
-    const int64_t row = task / blocks;
-    const int64_t begin = task % blocks * height;
-    const Reflection<Real> b = {
-        call.z + row * m, call.centre + row * m, {call.radius[row], call.threshold[row]}};
-    for (int64_t i = begin; i < smaller(begin + height, p1); ++i) {
-      divergence_row(b, i, p1, p2, call.out + (row * p1 + i) * p2);
-    }
+  const Grid grid(call.p1, call.p2);
+  const int64_t bands = grid.bands();
+  const int64_t room = grid.rows_of_band() * grid.p2;
+  const Scratch<Real> scratch(grid.p2, 2 * room + grid.p2, call.n_threads);
+  parallel_for(call.rows * bands, call.n_threads, [&](int64_t task, int thread) {
+    const int64_t row = task / bands;
+    const Band band(grid, task % bands);
+    const Real* z = call.z + row * grid.edges;
+    const Real* centre = call.centre + row * grid.edges;
+    const Box<Real> box = {call.radius[row], call.threshold[row]};
+    Real* horizontal = scratch.numbers(thread);
+    Real* vertical = horizontal + room;
+    reflect(z, centre, box, band.first_horizontal, band.end_horizontal, horizontal);
+    reflect(z, centre, box, band.first_vertical, band.end_vertical, vertical);
+    write_adjoint(grid, band, horizontal, vertical, scratch.zeros(thread), Real(0),
+                  call.out + row * grid.p1 * grid.p2);
   });
 }
 
@@ -112,21 +88,29 @@ template <class Real, int COUNT = LANES<Real>>
 struct Squares : Squares<Real, COUNT / 2> {
   using Half = Squares<Real, COUNT / 2>;
   using Half::add;
-  using Wide = Vector<double, COUNT>;
 
   void add(const Vector<Real, COUNT>& x) {
-    const auto wide = __builtin_convertvector(x, Wide);
-    lanes += wide * wide;
+    // Of the width of a register: vectors of two are taken apart number by number.
+#pragma GCC unroll 2
+    for (int part = 0; part < PARTS; ++part) {
+      const auto narrow =
+          load<Vector<Real, WIDTH>>(reinterpret_cast<const Real*>(&x) + part * WIDTH);
+      const auto wide = __builtin_convertvector(narrow, Wide);
+      lanes[part] += wide * wide;
+    }
   }
 
   double total() const {
     double sum = Half::total();
-    for (int lane = 0; lane < COUNT; ++lane) sum += lanes[lane];
+    for (int lane = 0; lane < COUNT; ++lane) sum += lanes[lane / WIDTH][lane % WIDTH];
     return sum;
   }
 
  private:
-  Wide lanes{};
+  static constexpr int PARTS = COUNT > LANES<double> ? COUNT / LANES<double> : 1;
+  static constexpr int WIDTH = COUNT / PARTS;
+  using Wide = Vector<double, WIDTH>;
+  Wide lanes[PARTS] = {};
 };
 
 template <class Real>
@@ -146,60 +130,67 @@ struct UpdateRow {
   Box<Real> box;
   Real weight;
 
-  // `count` edges in line, the first one from pixel `tail` to pixel `head`.
-  void advance(int64_t edge, int64_t tail, int64_t head, int64_t count,
+  // Edges [begin, end); difference(edge, Value{}) is D potential.
+  template <class Difference>
+  void advance(int64_t begin, int64_t end, const Difference& difference,
                Squares<Real>& squares) const {
-    over_lanes<Real>(0, count, [&](int64_t k, auto tag) {
+    over_lanes<Real>(begin, end, [&](int64_t edge, auto tag) {
       using Value = decltype(tag);
-      const Value x = load<Value>(z + edge + k);
-      const Value difference =
-          load<Value>(potential + head + k) - load<Value>(potential + tail + k);
-      const Value step = difference - box.prox(x, load<Value>(centre + edge + k));
+      const Value x = load<Value>(z + edge);
+      const Value step = difference(edge, tag) - box.prox(x, load<Value>(centre + edge));
       const Value w = broadcast<Value>(weight);
-      store(next + edge + k, w * (x + 2 * step) + (1 - w) * load<Value>(anchor + edge + k));
+      store(next + edge, w * (x + 2 * step) + (1 - w) * load<Value>(anchor + edge));
       squares.add(step);
     });
   }
 };
 
-// The edges that begin in rows [begin, end); gives the sum of their squares.
+// The edges that begin in a band; gives the sum of their squares. Differences along rows, which
+// leave a gap after each, are put side by side in `horizontal` first.
 template <class Real>
-double update_rows(const UpdateRow<Real>& row, int64_t begin, int64_t end, int64_t p1, int64_t p2) {
-  Squares<Real> squares;
-  for (int64_t i = begin; i < end; ++i) {
-    row.advance(i * (p2 - 1), i * p2, i * p2 + 1, p2 - 1, squares);
+double update_band(const UpdateRow<Real>& row, const Grid& grid, const Band& band,
+                   Real* horizontal) {
+  Real* to = horizontal;
+  for (int64_t i = band.begin; i < band.end; ++i, to += grid.p2 - 1) {
+    const Real* g = row.potential + i * grid.p2;
+    for (int64_t j = 0; j < grid.p2 - 1; ++j) to[j] = g[j + 1] - g[j];
   }
-  const int64_t above = begin * p2;
-  const int64_t vertical = smaller(end, p1 - 1) * p2 - above;
-  row.advance(p1 * (p2 - 1) + above, above, above + p2, vertical, squares);
+  Squares<Real> squares;
+  row.advance(
+      band.first_horizontal, band.end_horizontal,
+      [&](int64_t edge, auto tag) {
+        return load<decltype(tag)>(horizontal + (edge - band.first_horizontal));
+      },
+      squares);
+  row.advance(
+      grid.horizontal + band.begin * grid.p2, band.end_vertical,
+      [&](int64_t edge, auto tag) {
+        const Real* g = row.potential + (edge - grid.horizontal);
+        return load<decltype(tag)>(g + grid.p2) - load<decltype(tag)>(g);
+      },
+      squares);
   return squares.total();
 }
 
 template <class Real>
 void edge_update(const EdgeUpdateCall<Real>& call) {
-  const int64_t p1 = call.p1, p2 = call.p2;
-  const int64_t m = p1 * (p2 - 1) + (p1 - 1) * p2;
-  const int64_t height = rows_of_block(p2);
-  const int64_t blocks = ceil_div(p1, height);
-  const int64_t bytes = (call.rows * blocks + 1) * static_cast<int64_t>(sizeof(double));
-  double* partial = static_cast<double*>(std::malloc(bytes));
-  if (partial == nullptr) throw std::bad_alloc();
-  parallel_for(call.rows * blocks, call.n_threads, [&](int64_t task, int) {
-    const int64_t row = task / blocks;
-    const int64_t begin = task % blocks * height;
-    const UpdateRow<Real> update = {call.z + row * m,      call.anchor + row * m,
-                                    call.centre + row * m, call.potential + row * p1 * p2,
-                                    call.next + row * m,   {call.radius[row], call.threshold[row]},
+  const Grid grid(call.p1, call.p2);
+  const int64_t bands = grid.bands();
+  const Scratch<Real> scratch(0, grid.rows_of_band() * grid.p2, call.n_threads);
+  const Scratch<double> partial(0, call.rows * bands + 1, 1);
+  double* sums = partial.numbers(0);
+  parallel_for(call.rows * bands, call.n_threads, [&](int64_t task, int thread) {
+    const int64_t row = task / bands, first = row * grid.edges;
+    const UpdateRow<Real> update = {call.z + first,      call.anchor + first,
+                                    call.centre + first, call.potential + row * grid.p1 * grid.p2,
+                                    call.next + first,   {call.radius[row], call.threshold[row]},
                                     call.weight[row]};
-    partial[task] = update_rows(update, begin, smaller(begin + height, p1), p1, p2);
+    sums[task] = update_band(update, grid, Band(grid, task % bands), scratch.numbers(thread));
   });
   for (int64_t row = 0; row < call.rows; ++row) {
     call.residual[row] = 0;
-    for (int64_t block = 0; block < blocks; ++block) {
-      call.residual[row] += partial[row * blocks + block];
-    }
+    for (int64_t band = 0; band < bands; ++band) call.residual[row] += sums[row * bands + band];
   }
-  std::free(partial);
 }
 
 }  // namespace

@@ -74,43 +74,9 @@ class FaceEdges {
   Prices prices_;
 };
 
-// Costs of the edges: 2^scale plus a hash of the edge's number, so small that it only chooses among
-// the optimal flows of unit cost, and so large that it chooses one. With unit costs the price of a
-// cycle is an integer; the hashes of a cycle's edges, fewer than there are nodes, add up to less
-// than a quarter of 2^scale. Potentials of all nodes, the artificial ones included, fit an int64_t.
-class TieBreaker {
- public:
-  explicit TieBreaker(int64_t nodes) {
-    int bits = 0;
-    while ((int64_t{1} << bits) < nodes) ++bits;
-    scale_ = 57 - bits;
-    hash_bits_ = scale_ - bits - 2;
-  }
-
-  int64_t weight(int64_t e) const {
-    // The finaliser of SplitMix64.
-    uint64_t x = (static_cast<uint64_t>(e) + 1) * 0x9e3779b97f4a7c15;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-    return unit() + static_cast<int64_t>((x ^ (x >> 31)) >> (64 - hash_bits_));
-  }
-
-  int64_t unit() const { return int64_t{1} << scale_; }
-
-  // The potential for unit costs that belongs to one for the costs above.
-  int32_t rounded(int64_t potential) const {
-    return static_cast<int32_t>((potential + unit() / 2) >> scale_);
-  }
-
- private:
-  int scale_, hash_bits_;
-};
-
 // Solves one problem after the other in the same buffers.
 class FaceFlow {
  public:
-  static void count(const GridSize& size, Arena& arena) { FaceFlow(size, nullptr, nullptr, arena); }
-
   FaceFlow(const GridSize& size, const Ends* ends, const int64_t* weight, Arena& arena)
       : graph_(size),
         ends_(ends),
@@ -127,13 +93,22 @@ class FaceFlow {
   int64_t potential(int64_t i, int64_t j) const { return prices_.potential[graph_.cell(i, j)]; }
   int64_t pivots() const { return pivots_; }
 
+  // The differences of the potentials, a flow without sources on the pixels.
+  void write_dual(int64_t* flow) const {
+    for (int64_t r = 0; r < graph_.size().rows(); ++r) {
+      const EdgeRow row = graph_.row(r);
+      const int64_t *head = prices_.potential + row.head, *tail = prices_.potential + row.tail;
+      for (int64_t j = 0; j < row.count; ++j) flow[row.first + j] = head[j] - tail[j];
+    }
+  }
+
   // From scratch. False only if a mistake made the problem unbounded or infeasible.
   bool solve(const int64_t* centre, int64_t radius) {
     const GridSize& size = graph_.size();
     FaceEdges edges(size.edges(), weight_, centre, radius, place_, prices_);
     start(edges);
     // A block of several rows costs little, as rows are priced in vector registers.
-    NetworkSimplex<FaceGraph, FaceEdges> simplex(graph_, ends_, edges, tree_, prices_, size.p2);
+    NetworkSimplex<FaceGraph, FaceEdges> simplex(graph_, ends_, edges, tree_, prices_, size.p2 + 1);
     if (!simplex.run()) return false;
     pivots_ = simplex.pivots();
     return read(edges);

@@ -58,7 +58,6 @@ class NetworkSimplex {
   }
 
   int64_t pivots() const { return pivots_; }
-  int64_t moved() const { return moved_; }
 
  private:
   struct Entering {
@@ -158,12 +157,16 @@ class NetworkSimplex {
         (in == ends.head) == entering.up ? entering.violation : -entering.violation;
     tree_.move(out, in, parent, join, static_cast<int32_t>(e), by_down ? further : back,
                by_down ? back : further);
-    moved_ += tree_[in].size;
-    for (int32_t w = in, last = tree_[in].last;; w = tree_.next(w)) {
-      prices_.potential[w] += shift;
-      if (w == last) break;
-    }
+    move_potentials(in, shift);
     return true;
+  }
+
+  void move_potentials(int32_t top, int64_t shift) {
+    const int32_t last = tree_[top].last;
+    for (int32_t v = top;; v = tree_.next(v)) {
+      prices_.potential[v] += shift;
+      if (v == last) break;
+    }
   }
 
   void push(int32_t first, int32_t second, int32_t join, int64_t amount) {
@@ -183,7 +186,7 @@ class NetworkSimplex {
   SpanningTree& tree_;
   Prices prices_;
   int64_t block_;
-  int64_t next_row_ = 0, pivots_ = 0, moved_ = 0;
+  int64_t next_row_ = 0, pivots_ = 0;
 };
 
 }  // namespace HESSX_LEVEL

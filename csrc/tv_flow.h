@@ -4,10 +4,10 @@
 // D g is a flow on the faces of the grid, of cost |a_e| within bounds, so that a network simplex
 // solves the program exactly, in integers.
 //
-// Contract of every backend: the solution is optimal, has mean zero up to the grid of the fixed
-// point and is unique: among all optimal pictures it is the one of least sum_e u_e |a_e|, u_e a
-// hash of the edge's number. Neither the start, nor other values of the radius, nor threads change
-// it.
+// Contract: the solution is optimal, has mean zero up to the grid of the fixed point and is unique:
+// among all optimal pictures it is the one of least sum_e u_e |a_e|, u_e a hash of the edge's
+// number. Neither the start, nor other radii, nor threads change a bit of it or of the potential.
+// (The reference, which is linear programming in floating point, gives any optimum.)
 //
 // Fixed point: pictures are integers times a power of two chosen from |D estimate|_inf alone, such
 // that any path of edges fits 51 bits; the solution has those numbers to the bit. The radius is

@@ -23,14 +23,22 @@ from hessx.explain import (
 from hessx.features import Basis, Grid, Identity, Segments
 from hessx.info import info
 from hessx.query import Contrast, Targets
-from hessx.score import perturbation_mse
+from hessx.score import (
+    Cascade,
+    DeletionCurve,
+    cascading_randomization,
+    deletion_curve,
+    perturbation_mse,
+)
 from hessx.warmup import warmup
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Basis",
+    "Cascade",
     "Contrast",
+    "DeletionCurve",
     "Grid",
     "Identity",
     "InputHessian",
@@ -43,9 +51,11 @@ __all__ = [
     "Targets",
     "backend",
     "cafo",
+    "cascading_randomization",
     "caso",
     "caso_path",
     "covariance",
+    "deletion_curve",
     "info",
     "input_hessian",
     "leg",

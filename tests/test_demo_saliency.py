@@ -207,7 +207,7 @@ def test_demo_page_takes_the_section(maps, tmp_path, classifier, photograph):
     with_maps = demo.write_page(explanation, tmp_path / "with.html", maps).read_text("utf-8")
     without = demo.write_page(explanation, tmp_path / "without.html").read_text("utf-8")
     assert saliency_section(maps) in with_maps
-    assert "SmoothHess, CAFO and CASO" in with_maps
+    assert "SmoothHess, CAFO, CASO</span>" in with_maps
     assert "CASO" not in without
     parser = References()
     parser.feed(with_maps)

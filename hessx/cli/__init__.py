@@ -10,7 +10,7 @@ from pathlib import Path
 import hessx
 from hessx import demo
 from hessx.cli.explain import run_demo, run_explain
-from hessx.cli.options import METHODS, SMOOTH_HESS, add_options, integer, settle
+from hessx.cli.options import LEG_TV, METHODS, SMOOTH_HESS, add_options, integer, misplaced
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,20 +48,15 @@ def _parser() -> argparse.ArgumentParser:
         parents=[common],
         help="explain a photograph of a cat and write a page about it",
         description="Explain a photograph of a cat, as EfficientNet-Lite0 sees it, and write an "
-        "HTML page: the superpixels and grid cells that act together, and the pixels that the "
-        "loss is most sensitive to.",
+        "HTML page: the superpixels and grid cells that act together, the pixels that the loss is "
+        "most sensitive to, and the cells that raise and lower the log-odds.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     show.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("out/demo"), help="folder of the page"
     )
-    add_options(show, [SMOOTH_HESS])
-
-    def run_show(options: argparse.Namespace) -> None:
-        settle(options, SMOOTH_HESS)
-        run_demo(options)
-
-    show.set_defaults(run=run_show)
+    add_options(show, [SMOOTH_HESS, LEG_TV])
+    show.set_defaults(run=run_demo)
 
     explain = commands.add_parser(
         "explain",
@@ -88,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add_options(explain, METHODS)
 
     def run_checked(options: argparse.Namespace) -> None:
-        mistake = settle(options, options.method)
+        mistake = misplaced(options, options.method)
         if mistake is not None:
             explain.error(mistake)
         run_explain(options)

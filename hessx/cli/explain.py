@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hessx import demo
-from hessx.cli.options import SMOOTH_HESS, SMOOTHED
+from hessx.cli.options import FROM_VALUES, LEG_TV, SMOOTH_HESS, SMOOTHED, settled
 
 if TYPE_CHECKING:
-    from hessx.demo import Classifier, Explanation, Photograph, SaliencyMaps
+    from hessx.demo import Classifier, Explanation, LegMaps, Photograph, SaliencyMaps
 
 
 def run_demo(options: argparse.Namespace) -> None:
@@ -20,11 +20,12 @@ def run_demo(options: argparse.Namespace) -> None:
     photograph = demo.example_photograph()
     out = options.out / "index.html"
     classifier, target = _begin(options, photograph, out)
-    explanation = _interactions(options, classifier, photograph, target)
+    explanation = _interactions(settled(options, SMOOTH_HESS), classifier, photograph, target)
     maps = demo.explain_pixels(
         classifier, photograph, target=target, seed=options.seed, report=_report
     )
-    demo.write_page(explanation, out, maps)
+    leg = _leg(settled(options, LEG_TV), LEG_TV, classifier, photograph, target)
+    demo.write_page(explanation, out, maps, leg)
     _end(out, started)
 
 
@@ -36,8 +37,11 @@ def run_explain(options: argparse.Namespace) -> None:
         raise IsADirectoryError(f"--out must be a file, {out} is a folder")
     photograph = demo.load_photograph(options.picture)
     classifier, target = _begin(options, photograph, out)
-    if options.method == SMOOTH_HESS:
+    method, options = options.method, settled(options, options.method)
+    if method == SMOOTH_HESS:
         demo.write_page(_interactions(options, classifier, photograph, target), out)
+    elif method in FROM_VALUES:
+        demo.write_leg_page(_leg(options, method, classifier, photograph, target), out)
     else:
         demo.write_saliency_page(_sparse_maps(options, classifier, photograph, target), out)
     _end(out, started)
@@ -90,6 +94,29 @@ def _sparse_maps(
         seed=options.seed,
         report=_report,
         **smoothing,
+    )
+
+
+def _leg(
+    options: argparse.Namespace,
+    method: str,
+    classifier: Classifier,
+    photograph: Photograph,
+    target: int | None,
+) -> LegMaps:
+    levels = {"K_L": options.K_L} if method == LEG_TV else {}
+    return demo.explain_cells(
+        classifier,
+        photograph,
+        method=method,
+        target=target,
+        grid=options.grid,
+        channels=options.channels,
+        sigma=options.sigma,
+        n_samples=options.n_samples,
+        seed=options.seed,
+        report=_report,
+        **levels,
     )
 
 

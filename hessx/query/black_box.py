@@ -49,7 +49,7 @@ class BlackBoxQuery(ValueQuery):
         pass
 
     def _asked(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run) -> Model:
-        return _BlackBox(forward_func, inputs, run, self._arrays)
+        return BlackBox(forward_func, inputs, run, self._arrays)
 
     def _probe(self, x: Tensor, rows: Tensor) -> Tensor:
         # A graph shows what an example takes. A function that has none is asked again without;
@@ -68,7 +68,9 @@ class BlackBoxQuery(ValueQuery):
         return values
 
 
-class _BlackBox(Model):
+class BlackBox(Model):
+    """A function that may take and return NumPy arrays."""
+
     def __init__(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run, arrays: bool):
         super().__init__(forward_func, inputs, run)
         self._arrays = arrays

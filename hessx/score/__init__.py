@@ -1,5 +1,13 @@
 """Scores of explanations."""
 
+from hessx.score.deletion import DeletionCurve, deletion_curve
+from hessx.score.randomization import Cascade, cascading_randomization
 from hessx.score.taylor import perturbation_mse
 
-__all__ = ["perturbation_mse"]
+__all__ = [
+    "Cascade",
+    "DeletionCurve",
+    "cascading_randomization",
+    "deletion_curve",
+    "perturbation_mse",
+]

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import torch
 
+from hessx.ops.edges import triton as edges
 from hessx.ops.eigh import cuda as eigh
 from hessx.ops.grid import triton as grid
+from hessx.ops.grid_noise import triton as grid_noise
 from hessx.ops.moments import triton as moments
 from hessx.ops.noise import triton as noise
 from hessx.ops.prox import triton as prox
@@ -202,6 +204,82 @@ def _fista(d: int, dtype: torch.dtype, *, batch: int = 8, m: int = 1) -> Launch:
     )
 
 
+def _edge_count(p1: int, p2: int) -> int:
+    return 2 * p1 * p2 - p1 - p2
+
+
+def _grid_normal(
+    p1: int, p2: int, dtype: torch.dtype, *, n: int = 1024, transposed: bool = False
+) -> Launch:
+    shape = (n, p2, p1) if transposed else (n, p1, p2)
+    out = torch.empty(shape, dtype=dtype)
+    out = out.mT if transposed else out
+    operations = _draws(n * (_edge_count(p1, p2) + 1), dtype)
+    # Four sums of a pixel.
+    operations[_working(dtype)] += 4 * out.numel()
+    return Launch(
+        run=lambda: grid_noise.grid_normal(out, 1, 2, 3),
+        work=Work(_bytes(out), operations),
+        contiguous=not transposed and p2 % 16 == 0,
+    )
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """Arguments of the edges ops, for a batch of pictures."""
+
+    p1: int
+    p2: int
+    dtype: torch.dtype
+    rows: int
+
+    def edges(self) -> torch.Tensor:
+        return torch.empty(self.rows, _edge_count(self.p1, self.p2), dtype=self.dtype)
+
+    def pictures(self) -> torch.Tensor:
+        return torch.empty(self.rows, self.p1, self.p2, dtype=self.dtype)
+
+    def number(self) -> torch.Tensor:
+        return torch.empty(self.rows, dtype=self.dtype)
+
+
+def _edge_prox(p1: int, p2: int, dtype: torch.dtype, *, rows: int = 8) -> Launch:
+    like = _Edges(p1, p2, dtype, rows)
+    z, number = like.edges(), like.number()
+    # 3 of the threshold, 2 of the bounds, 3 comparisons.
+    return Launch(
+        run=lambda: edges.edge_prox(z, z, number, number),
+        work=Work(_bytes(z, z, z, number, number), {_working(dtype): 8 * z.numel()}),
+        contiguous=z.shape[1] % 16 == 0,
+    )
+
+
+def _edge_divergence(p1: int, p2: int, dtype: torch.dtype, *, rows: int = 8) -> Launch:
+    like = _Edges(p1, p2, dtype, rows)
+    z, number, out = like.edges(), like.number(), like.pictures()
+    operations = 10 * z.numel() + 3 * out.numel()
+    # Rows of horizontal edges have one less than those of pixels: they begin anywhere.
+    return Launch(
+        run=lambda: edges.edge_divergence(z, z, number, number, out),
+        work=Work(_bytes(z, z, number, number, out), {_working(dtype): operations}),
+        contiguous=False,
+    )
+
+
+def _edge_update(p1: int, p2: int, dtype: torch.dtype, *, rows: int = 8) -> Launch:
+    like = _Edges(p1, p2, dtype, rows)
+    z, number, potential = like.edges(), like.number(), like.pictures()
+    residual = torch.empty(rows, dtype=FLOAT64)
+    # 10 of the step, 5 of the next point; a square and its sum in float64.
+    operations = {_working(dtype): 15.0 * z.numel()}
+    operations["float64"] = operations.get("float64", 0) + 2 * z.numel()
+    return Launch(
+        run=lambda: edges.edge_update(z, z, z, potential, *3 * [number], z, residual),
+        work=Work(_bytes(*4 * [z], potential, *3 * [number], residual), operations),
+        contiguous=False,
+    )
+
+
 # Numbers of a photograph.
 _PIXELS = 3 * 224 * 224
 
@@ -350,6 +428,21 @@ TRITON = {
         )
         if p1 > 1 or not op.startswith("curl")
     },
+    "grid-normal-7-float32": _grid_normal(7, 7, FLOAT32),
+    "grid-normal-28-float32": _grid_normal(28, 28, FLOAT32),
+    "grid-normal-224-float32": _grid_normal(224, 224, FLOAT32, n=64),
+    "grid-normal-224-float32-transposed": _grid_normal(224, 224, FLOAT32, n=64, transposed=True),
+    "grid-normal-224-float64": _grid_normal(224, 224, FLOAT64, n=64),
+    "grid-normal-224-bfloat16": _grid_normal(224, 224, BFLOAT16, n=64),
+    "edge-prox-28-float32": _edge_prox(28, 28, FLOAT32, rows=256),
+    "edge-prox-224-float32": _edge_prox(224, 224, FLOAT32),
+    "edge-prox-224-float64": _edge_prox(224, 224, FLOAT64),
+    "edge-divergence-28-float32": _edge_divergence(28, 28, FLOAT32, rows=256),
+    "edge-divergence-224-float32": _edge_divergence(224, 224, FLOAT32),
+    "edge-divergence-224-float64": _edge_divergence(224, 224, FLOAT64),
+    "edge-update-28-float32": _edge_update(28, 28, FLOAT32, rows=256),
+    "edge-update-224-float32": _edge_update(224, 224, FLOAT32),
+    "edge-update-224-float64": _edge_update(224, 224, FLOAT64),
 }
 CUDA = {
     **{
@@ -376,5 +469,7 @@ EVERYDAY = {
     "prox-32-float32",
     "active-100-float32",
     "grid-laplacian-224x224-float32",
+    "grid-normal-28-float32",
+    "edge-update-224-float32",
     *CUDA,
 }

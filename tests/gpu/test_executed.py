@@ -31,7 +31,7 @@ from tests.gpu.ptx.errors import (
 from tests.gpu.ptx.kernel import load
 from tests.gpu.ptx.triton_launches import executed_launches
 
-TRITON_OPS = ["noise", "moments", "softmax", "shrink", "prox", "grid"]
+TRITON_OPS = ["noise", "moments", "softmax", "shrink", "prox", "grid", "grid_noise", "edges"]
 CUDA_OPS = ["eigh", "trust_region"]
 CASES = {op: import_module(f"tests.gpu.checks.{op}").CASES for op in (*TRITON_OPS, *CUDA_OPS)}
 
@@ -49,6 +49,8 @@ FAST = {
         *("difference-5x9-float32", "difference_adjoint-5x9-float64", "laplacian-5x9-float32"),
         *("curl-5x9-float64", "curl_adjoint-5x9-float32", "laplacian-not-finite"),
     ),
+    "grid_noise": ("2x2-float32", "6x5-float64", "bfloat16"),
+    "edges": ("6x5-float32", "4x17-float64", "in-place-2x2", "squares-in-order"),
     "eigh": (
         *("eigh-1-float64", "eigh-2-float32", "eigh-8-float32", "eigh-8-float64", "eigh-empty"),
         *("eigh-5-float32-strided", "eigh-6-float64-strided", "eigh-easy-float64"),

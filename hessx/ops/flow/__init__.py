@@ -34,7 +34,7 @@ def tv_flow(
     Tensors of a GPU are solved on the CPU and the results moved back. There is no gradient.
 
     Args:
-        estimate: Pictures (N, p1, p2), float64, finite; 2^22 pixels at most. Any grid, also of one
+        estimate: Pictures (N, p1, p2), float64, finite; 2^20 pixels at most. Any grid, also of one
             row or column.
         radius: Radii (N, M) of each picture, float64, >= 0, in any order; or a sequence of M
             numbers, or one number, for all pictures. Several radii cost less than as many calls.

@@ -22,7 +22,7 @@ def tv_flow(
     solution, potential, pivots = tv_flow_fake(estimate, radius)
     check_values(estimate, radius)
     curl = _face_curl(*estimate.shape[1:])
-    for n, picture in enumerate(estimate.contiguous().numpy()):
+    for n, picture in enumerate(estimate.cpu().contiguous().numpy()):
         for m, r in enumerate(radius[n].tolist()):
             g, psi, pivots[n, m] = _solve(picture, r, curl)
             solution[n, m] = torch.from_numpy(g)
@@ -54,8 +54,9 @@ def _solve(
     # Powers of two, so that no difference overflows or underflows and all are of the order of 1.
     top = np.frexp(np.abs(estimate).max())[1]
     target = np.ldexp(estimate, -top)
-    target = target - target.mean()
+    # Of the estimate itself: the mean's rounding must not decide whether the solution is 0.
     steepest = np.abs(_differences(target)).max(initial=0.0)
+    target = target - target.mean()
     bound = np.ldexp(radius, -top)
     if bound >= steepest:
         return np.zeros_like(estimate), psi, 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 # Beyond this, potentials and hashes no longer fit 64 bits together.
-MAX_PIXELS = 2**22
+MAX_PIXELS = 2**20
 
 
 def check_tv_flow(estimate: torch.Tensor, radius: torch.Tensor) -> None:

@@ -97,12 +97,27 @@ def drawn_tile(
     """
     BLOCK_N: tl.constexpr = samples.shape[0]
     counters = first_column // 4 + tl.arange(0, BLOCK_M // 4)
+    counters = tl.broadcast_to(counters[None, :], (BLOCK_N, BLOCK_M // 4))
+    return drawn_counters(samples[:, None], counters, seed, stream, NORMAL, REAL, BELOW_ONE)
+
+
+@triton.jit
+def drawn_counters(
+    samples,
+    counters,
+    seed,
+    stream,
+    NORMAL: tl.constexpr,
+    REAL: tl.constexpr,
+    BELOW_ONE: tl.constexpr,
+):
+    """Draw the four features of each of a matrix of counters, side by side in its rows."""
     x0, x1, x2, x3 = tl.philox(
         seed,
-        tl.broadcast_to(counters[None, :], (BLOCK_N, BLOCK_M // 4)).to(tl.uint32),
+        counters.to(tl.uint32),
         tl.to_tensor(stream).to(tl.uint32),
-        samples[:, None].to(tl.uint32),
-        (samples[:, None] >> 32).to(tl.uint32),
+        samples.to(tl.uint32),
+        (samples >> 32).to(tl.uint32),
     )
     if NORMAL:
         y0, y1 = _box_muller(x0, x1, REAL)
@@ -112,7 +127,8 @@ def drawn_tile(
         y2, y3 = _uniform_of(x2, REAL, BELOW_ONE), _uniform_of(x3, REAL, BELOW_ONE)
     # Innermost axes (pair, member): four neighbouring features stay in one thread, so that
     # contiguous rows are stored 128 bits at a time.
-    return tl.join(tl.join(y0, y2), tl.join(y1, y3)).reshape(BLOCK_N, BLOCK_M)
+    joined = tl.join(tl.join(y0, y2), tl.join(y1, y3))
+    return joined.reshape(counters.shape[0], 4 * counters.shape[1])
 
 
 @triton.jit(do_not_specialize=["seed", "first_sample", "stream"])

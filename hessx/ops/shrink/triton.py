@@ -15,7 +15,7 @@ from hessx.ops.shrink import rules
 
 
 @triton.jit
-def _soft_threshold_of(x, threshold):
+def soft_threshold_of(x, threshold):
     """Take from x its part within [-threshold, threshold]; NaN of either reaches the difference."""
     below = tl.where(x < threshold, x, threshold)
     return x - tl.where(below > -threshold, below, -threshold)
@@ -30,7 +30,7 @@ def _soft_threshold_kernel(x, threshold, out, d, stride_x, BLOCK: tl.constexpr):
     columns = pid % blocks * BLOCK + tl.arange(0, BLOCK)
     mask = columns < d
     value = tl.load(x + row * stride_x + columns, mask=mask, other=0.0)
-    shrunk = _soft_threshold_of(value, tl.load(threshold + row))
+    shrunk = soft_threshold_of(value, tl.load(threshold + row))
     tl.store(out + row * d + columns, shrunk, mask=mask)
 
 
@@ -76,7 +76,7 @@ def _fista_step_kernel(
     # The results may replace point and previous, which another thread may have yet to read.
     tl.debug_barrier()
     ascent = g + hy - 2 * tl.load(lambda2 + row) * y
-    z = _soft_threshold_of(y + size * ascent, size * tl.load(lambda1 + row))
+    z = soft_threshold_of(y + size * ascent, size * tl.load(lambda1 + row))
     change = z - x
     tl.store(next_point + row * d + columns, z, mask=mask)
     tl.store(extrapolated + row * d + columns, z + tl.load(momentum + row) * change, mask=mask)
@@ -97,7 +97,7 @@ def _tile(d: int) -> tuple[int, int]:
     return columns, max(1, columns // 256)
 
 
-def _rows(x: torch.Tensor) -> torch.Tensor:
+def rows_of(x: torch.Tensor) -> torch.Tensor:
     """The rows of a tensor as a matrix with contiguous rows."""
     rows = x.reshape(-1, x.shape[-1])
     return rows if rows.stride(1) == 1 else rows.contiguous()
@@ -108,7 +108,7 @@ def soft_threshold(x: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
     out = rules.soft_threshold_fake(x, threshold)
     if out.numel() == 0:
         return out
-    x = _rows(x)
+    x = rows_of(x)
     rows, d = x.shape
     block, warps = _tile(d)
     grid = (rows * triton.cdiv(d, block),)
@@ -144,7 +144,7 @@ def fista_step(
     if product.numel() == 0:
         sums.zero_()
         return
-    vectors = [_rows(x) for x in arguments[:4]]
+    vectors = [rows_of(x) for x in arguments[:4]]
     numbers = [x.contiguous() for x in arguments[4:]]
     batch, m, d = product.shape
     block, warps = _tile(d)

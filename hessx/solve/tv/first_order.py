@@ -90,7 +90,7 @@ class _Rows:
         radius: ``(B,)``.
         z: ``(B, m)``.
         anchor: ``(B, m)``, the z of the last restart.
-        rho: ``(B,)``.
+        threshold: ``(B,)``, ``1 / rho``.
         age: ``(B,)``, steps since the last restart.
         first: ``(B,)``, ``|T z - z|`` in the first step since then.
         last: ``(B,)``, ``|T z - z|`` in the last step.
@@ -102,7 +102,7 @@ class _Rows:
     radius: Tensor
     z: Tensor
     anchor: Tensor
-    rho: Tensor
+    threshold: Tensor
     age: Tensor
     first: Tensor
     last: Tensor
@@ -113,8 +113,10 @@ class _Rows:
         index = torch.arange(len(centre), device=centre.device)
         zero, infinite = torch.zeros_like(radius), torch.full_like(radius, torch.inf)
         z = ops.edge_prox(torch.zeros_like(centre), centre, radius, zero)
-        rho = _weight(_START, centre, radius)
-        return cls(index, estimate, centre, radius, z, z.clone(), rho, zero, infinite, infinite)
+        threshold = 1 / _weight(_START, centre, radius)
+        return cls(
+            index, estimate, centre, radius, z, z.clone(), threshold, zero, infinite, infinite
+        )
 
     def kept(self, mask: Tensor) -> _Rows:
         """Return the rows of a mask."""
@@ -123,13 +125,13 @@ class _Rows:
     def potential(self) -> Tensor:
         """Return ``(D^T D)^+ D^T (2 a - z)``."""
         p1, p2 = self.estimate.shape[1:]
-        divergence = ops.edge_divergence(self.z, self.centre, self.radius, 1 / self.rho, p1, p2)
+        divergence = ops.edge_divergence(self.z, self.centre, self.radius, self.threshold, p1, p2)
         return ops.grid_spectral(divergence, -1.0, 0.0)
 
     def flow(self) -> Tensor:
         """Return ``rho (a - z)``, a circulation at the solution."""
-        a = ops.edge_prox(self.z, self.centre, self.radius, 1 / self.rho)
-        return self.rho[:, None] * (a - self.z)
+        a = ops.edge_prox(self.z, self.centre, self.radius, self.threshold)
+        return (a - self.z) / self.threshold[:, None]
 
     def step(self, potential: Tensor, step: int) -> None:
         """Take a step of the iteration, the step-th of all, and restart rows where that is due."""
@@ -140,7 +142,7 @@ class _Rows:
             self.centre,
             potential,
             self.radius,
-            1 / self.rho,
+            self.threshold,
             weight,
             out=self.z,
         )
@@ -155,20 +157,21 @@ class _Rows:
             self._restart(index)
 
     def _restart(self, index: Tensor) -> None:
-        """Make z the anchor, with the rho that balances how far a and the flow went since then.
+        """Make z the anchor, with another rho: then the first step, of weight 1/2, goes to T z.
 
-        Of the geometric mean with the last rho. z becomes the point of the same a and flow, so the
-        first step, of weight 1/2, goes to T z.
+        The ratio of how far the flow and a went since the last restart is the rho that balances
+        them; the geometric mean of it and the last rho is taken. z changes so that a and the flow
+        stay.
         """
-        centre, radius, rho = self.centre[index], self.radius[index], self.rho[index]
+        centre, radius, threshold = self.centre[index], self.radius[index], self.threshold[index]
         z, anchor = self.z[index], self.anchor[index]
-        a, before = (ops.edge_prox(x, centre, radius, 1 / rho) for x in (z, anchor))
+        a, before = (ops.edge_prox(x, centre, radius, threshold) for x in (z, anchor))
         ratio = ((z - a) - (anchor - before)).norm(dim=1) / (a - before).norm(dim=1)
         leap = ratio.sqrt().nan_to_num(1.0, _LEAP).clamp(1 / _LEAP, _LEAP)
         low, high = (_weight(units, centre, radius) for units in (_LEAST, _MOST))
-        new = (rho * leap).clamp(low, high)
-        z = a + (rho / new)[:, None] * (z - a)
-        self.z[index], self.anchor[index], self.rho[index] = z, z, new
+        new = (threshold / leap).clamp(1 / high, 1 / low)
+        z = a + (new / threshold)[:, None] * (z - a)
+        self.z[index], self.anchor[index], self.threshold[index] = z, z, new
 
 
 class _Best:

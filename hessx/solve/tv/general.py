@@ -127,7 +127,8 @@ def largest_bound(
     Example:
         >>> import torch
         >>> from hessx.solve.tv import largest_bound
-        >>> largest_bound(torch.tensor([[[0.0, 1.0, 5.0]]]), variance=torch.ones(3))
+        >>> bound = largest_bound(torch.tensor([[[0.0, 1.0, 5.0]]]), variance=torch.ones(3))
+        >>> bound.round(decimals=6)
         tensor([3.], dtype=torch.float64)
     """
     check_estimate("estimate", estimate)

@@ -104,12 +104,31 @@ def _pixels(dtype: torch.dtype) -> tuple[Tensor, ...]:
     return (numbers(BATCH, M, L, dtype=dtype),)
 
 
-def _edges(dtype: torch.dtype) -> tuple[Tensor, ...]:
+def _edge_vectors(dtype: torch.dtype) -> tuple[Tensor, ...]:
     return (numbers(BATCH, 2 * M * L - M - L, dtype=dtype),)
 
 
 def _grid(op: Callable[..., Tensor], *size: int) -> Callable[[Tensor], tuple[Tensor, ...]]:
     return lambda x: (op(x, *size),)
+
+
+def _pictures(like: Tensor) -> tuple[Tensor, ...]:
+    drawn = hessx.ops.grid_normal(
+        N, L, M, seed=7, first_sample=5, stream=2, dtype=like.dtype, device=like.device
+    )
+    return (drawn,)
+
+
+def _edges(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    m = 2 * L * M - L - M
+    z, anchor, centre = (numbers(BATCH, m, dtype=dtype, seed=seed) for seed in range(3))
+    radius, threshold, weight = (numbers(BATCH, dtype=dtype, seed=seed).abs() for seed in (3, 4, 5))
+    return z, anchor, centre, numbers(BATCH, L, M, dtype=dtype, seed=6), radius, threshold, weight
+
+
+def _box(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    z, _, centre, _, radius, threshold, _ = _edges(dtype)
+    return z, centre, radius, threshold
 
 
 # A product, and a sum of N of them.
@@ -139,13 +158,17 @@ CALLS = {
     "trust_region": Call(_convex_problems, hessx.ops.trust_region, REALS, 64),
     "softmax_product": Call(_classes, lambda p, u: (hessx.ops.softmax_product(p, u),), REALS, 4),
     "soft_threshold": Call(_rows, lambda x, t: (hessx.ops.soft_threshold(x, t),), REALS, 1),
+    "grid_normal": Call(lambda dtype: (torch.empty(0, dtype=dtype),), _pictures, REALS, 64),
+    "edge_prox": Call(_box, lambda *box: (hessx.ops.edge_prox(*box),), REALS, 1),
+    "edge_divergence": Call(_box, lambda *box: (hessx.ops.edge_divergence(*box, L, M),), REALS, 8),
+    "edge_update": Call(_edges, hessx.ops.edge_update, REALS, 8),
     "fista_step": Call(_fista, _step_without_zeros, REALS, _SUM),
     "grid_difference": Call(_pixels, _grid(hessx.ops.grid_difference), REALS, 1),
     "grid_difference_adjoint": Call(
-        _edges, _grid(hessx.ops.grid_difference_adjoint, M, L), REALS, 3
+        _edge_vectors, _grid(hessx.ops.grid_difference_adjoint, M, L), REALS, 3
     ),
     "grid_laplacian": Call(_pixels, _grid(hessx.ops.grid_laplacian), REALS, 4),
-    "grid_curl": Call(_edges, _grid(hessx.ops.grid_curl, M, L), REALS, 3),
+    "grid_curl": Call(_edge_vectors, _grid(hessx.ops.grid_curl, M, L), REALS, 3),
     "grid_curl_adjoint": Call(_pixels, _grid(hessx.ops.grid_curl_adjoint), REALS, 1),
 }
 CASES = [(name, dtype) for name, call in CALLS.items() for dtype in call.dtypes]

@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hessx.ops.edges import triton as edges
 from hessx.ops.grid import triton as grid
+from hessx.ops.grid_noise import triton as grid_noise
 from hessx.ops.moments import triton as moments
 from hessx.ops.noise import triton as noise
 from hessx.ops.prox import triton as prox
 from hessx.ops.shrink import triton as shrink
 from hessx.ops.softmax import triton as softmax
+from tests.gpu.checks.edges import run
 from tests.gpu.checks.grid import NAMES
 from tests.gpu.checks.shrink import step
 from tests.gpu.interpreter import OutOfBoundsError
+from tests.references import edges as edge_problems
 from tests.references.grid import arguments
 from tests.references.shrink import problem
 
@@ -51,6 +55,28 @@ def test_noise_output(axis):
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
+def test_pictures_of_noise(axis):
+    out = torch.empty(3, 5, 6)
+    stray = _first_stray(out, lambda: grid_noise.grid_normal(_Strided.of(out, axis), 0, 0, 0))
+    assert stray == _STRIDE
+
+
+@pytest.mark.parametrize("name", ["z", "centre", "anchor", "potential"])
+def test_rows_of_edges(monkeypatch, name):
+    arguments = edge_problems.problem(2, 2, 3)
+    x = arguments[name]
+
+    def far(tensor):
+        return _Strided.of(tensor, 0) if tensor.data_ptr() == x.data_ptr() else tensor
+
+    monkeypatch.setattr(edges, "rows_of", far)
+    assert _first_stray(x, lambda: run(arguments)) == _STRIDE
+    if name in ("z", "centre"):
+        box = [arguments[name] for name in ("z", "centre", "radius", "threshold")]
+        assert _first_stray(x, lambda: edges.edge_prox(*box)) == _STRIDE
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
 def test_moments_inputs(axis):
     x = torch.ones(2, 3, 5)
     for launch in (
@@ -65,19 +91,19 @@ def test_moments_inputs(axis):
 @pytest.mark.parametrize("argument", range(4))
 def test_rows_of_a_step(monkeypatch, argument):
     arguments = problem(2, 1, 5)
-    rows_of = shrink._rows
+    rows_of = shrink.rows_of
     x = arguments[argument]
 
     def far(tensor):
         return _Strided.of(rows_of(tensor), 0) if tensor is x else rows_of(tensor)
 
-    monkeypatch.setattr(shrink, "_rows", far)
+    monkeypatch.setattr(shrink, "rows_of", far)
     assert _first_stray(x, lambda: step(*arguments)) == _STRIDE
 
 
 def test_rows_of_a_threshold(monkeypatch):
     x = torch.ones(2, 5)
-    monkeypatch.setattr(shrink, "_rows", lambda tensor: _Strided.of(tensor, 0))
+    monkeypatch.setattr(shrink, "rows_of", lambda tensor: _Strided.of(tensor, 0))
     assert _first_stray(x, lambda: shrink.soft_threshold(x, torch.ones(2))) == _STRIDE
 
 
