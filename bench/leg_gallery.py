@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -143,10 +144,16 @@ def captum_methods(
     x = x.detach().clone().requires_grad_()
 
     def gradient_shap() -> Tensor:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            method = GradientShap(net)
-            return method.attribute(x, baselines, GRADIENT_SAMPLES, target=target)
+        # Captum draws the baselines and the points with NumPy's global generator, noise with torch.
+        state = np.random.get_state()  # noqa: NPY002
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                np.random.seed(0)  # noqa: NPY002
+                method = GradientShap(net)
+                return method.attribute(x, baselines, GRADIENT_SAMPLES, target=target)
+        finally:
+            np.random.set_state(state)  # noqa: NPY002
 
     return {
         "Gradient": lambda: Saliency(net).attribute(x, target, abs=False),

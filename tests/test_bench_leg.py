@@ -164,6 +164,8 @@ def test_gallery_has_every_method():
     x.requires_grad_()
     (gradient,) = torch.autograd.grad(net(x)[0, 3], x)
     torch.testing.assert_close(by_method["Gradient"], gradient[0, 0])
+    again = leg_gallery.captum_methods(net, x, 3, torch.zeros(2, 1, 28, 28))["GradientSHAP"]()
+    assert torch.equal(by_method["GradientSHAP"], again[0, 0])
     table = leg_gallery.rows(3, maps)
     assert table[0]["cosine"] == pytest.approx(1)
     assert all(abs(row["cosine"]) < 1 + 1e-9 for row in table)
