@@ -88,27 +88,25 @@ def _run_ops(
     ops.softmax_product(ones, vectors)
     ops.soft_threshold(ones, ones[:, 0])
     ops.fista_step(ones, *[vectors] * 3, *[numbers] * 4)
-    # Square pictures of at most so many pixels.
-    side = math.isqrt(features)
-    ops.grid_normal(samples, side, side, seed=0, dtype=dtype, device=device)
-    edges = torch.ones(batch, 2 * side * (side - 1), dtype=solved, device=device)
-    box = (ones[:, 0], ones[:, 0])
-    ops.edge_prox(edges, edges, *box)
-    potential = ops.edge_divergence(edges, edges, *box, side, side)
-    ops.edge_update(edges, edges, edges, potential, *box, ones[:, 0])
     # The two tiles of Gram matrices that low ranks take.
     for rank in {min(samples, 16), min(samples, 17)}:
         basis = gradients[:, :rank].to(solved)
         point = basis.new_ones(batch, 1, rank)
         ops.prox_pass(basis, ones, point, ones[:, :1])
         ops.gram(basis)
-    # Pixels of a square grid are counted by the features.
+    # Square pictures of at most so many pixels.
     side = math.isqrt(features)
     grid = ones[:, : side * side].reshape(batch, side, side)
     edges = ops.grid_difference(grid)
     ops.grid_difference_adjoint(edges, side, side)
     ops.grid_laplacian(grid)
     ops.grid_curl_adjoint(ops.grid_curl(edges, side, side))
+    ops.grid_normal(samples, side, side, seed=0, dtype=dtype, device=device)
+    box = (ones[:, 0], ones[:, 0])
+    ops.edge_prox(edges, edges, *box)
+    potential = ops.edge_divergence(edges, edges, *box, side, side)
+    ops.edge_update(edges, edges, edges, potential, *box, ones[:, 0])
+    ops.tv_flow(grid.double(), 1.0)
     # The kernel, and the library that solves what is larger.
     for k in {min(features, MAX_K), min(features, MAX_K + 1)}:
         ops.eigh(torch.diag_embed(ones[:, :k]))

@@ -109,6 +109,14 @@ def test_exceptions_have_a_reason_and_nothing_else_has():
         assert bool(row.reason) == bool(exceptions), (*row.key, exceptions)
 
 
+# They move their pointers to a tile by 64 bits; within a tile, which has many rows only where rows
+# are short, 32 bits do and take half of the registers.
+WITHIN_A_TILE = {
+    f"_grid_{name}_kernel"
+    for name in ("difference", "difference_adjoint", "laplacian", "curl", "curl_adjoint")
+}
+
+
 @of_every_launch
 def test_offsets_have_64_bits(capability, everyday):
     for kernels in compiled(capability, everyday).values():
@@ -117,10 +125,13 @@ def test_offsets_have_64_bits(capability, everyday):
                 r"tt\.addptr .* : .*, (?:tensor<[\dx]*)?(i\d+)", kernel.asm["ttir"]
             )
             assert offsets
-            assert set(offsets) == {"i64"}, kernel.name
-            # What is widened only after a product of 32 bits has overflowed already. Philox, on
-            # tensors, multiplies words of 32 bits on purpose.
-            products = re.findall(r"arith\.muli .* : i32", kernel.asm["ttir"])
+            expected = {"i64", "i32"} if kernel.name in WITHIN_A_TILE else {"i64"}
+            assert set(offsets) == expected, kernel.name
+            # What is widened only after a product of 32 bits has overflowed already. Philox
+            # multiplies words of 32 bits by its two constants on purpose.
+            products = re.findall(
+                r"arith\.muli .*(?<!-766435501_i32)(?<!-845247145_i32) : i32", kernel.asm["ttir"]
+            )
             assert not products, (kernel.name, products)
 
 
@@ -151,11 +162,10 @@ def test_every_triton_kernel_has_a_launch():
 def triton_kernels() -> set[str]:
     """Names of the functions under hessx that are launched over a grid."""
     names = set()
-    for path in (ROOT / "hessx").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            launch = isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript)
-            if launch and getattr(node.func.value, "id", "").endswith("_kernel"):
-                names.add(node.func.value.id)
+    for path in (ROOT / "hessx").rglob("triton.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.endswith("_kernel"):
+                names.add(node.name)
     return names
 
 

@@ -27,7 +27,7 @@ def rectangle_of(p1, p2, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """The picture that a program works at, the rectangle of it, and where that begins (int64)."""
     pid = tl.program_id(0).to(tl.int64)
     across = tl.cdiv(p2, COLUMNS)
-    count = tl.cdiv(p1, ROWS) * across
+    count = tl.to_tensor(tl.cdiv(p1, ROWS)).to(tl.int64) * across
     picture = pid // count
     # Fits 32 bits, which are divided in fewer steps.
     rectangle = (pid - picture * count).to(tl.int32)
