@@ -283,9 +283,15 @@ def check_sigma(sigma: Any, n_features: int) -> tuple[float, Tensor | None]:
     """Return a number and, for a sigma per feature, the scales that it multiplies.
 
     Raises:
+        TypeError: If sigma is not of numbers.
         ValueError: If sigma is neither a number > 0 nor one per feature, >= 0 and not all 0.
     """
-    value = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
+    try:
+        if isinstance(sigma, bool):
+            raise TypeError
+        value = torch.as_tensor(sigma, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"sigma must be a number or one per feature, got {sigma!r}") from error
     if value.dim() == 0:
         if not (value.isfinite() and value > 0):
             raise ValueError(f"sigma must be > 0 and finite, got {sigma}")

@@ -77,19 +77,28 @@ class Run:
             return self.memory_limit
         return int(DEFAULT_MEMORY_SHARE * _free_memory(device))
 
-    def rows_in_memory(self, row_bytes: int, device: torch.device, what: str) -> int:
+    def rows_in_memory(
+        self, row_bytes: int, device: torch.device, what: str, shared_bytes: int = 0
+    ) -> int:
         """Return how many rows of so many bytes fit in the half that queries leave.
+
+        Args:
+            row_bytes: What a row takes.
+            device: Where.
+            what: What does not fit, for the error.
+            shared_bytes: What all rows take together, beside their own.
 
         Raises:
             ValueError: If not even one row fits in a ``memory_limit``.
         """
         memory = self.memory(device) // 2
-        if row_bytes > memory and self.memory_limit is not None:
+        least = shared_bytes + row_bytes
+        if least > memory and self.memory_limit is not None:
             raise ValueError(
-                f"memory_limit must be at least {2 * row_bytes} bytes for {what}, "
+                f"memory_limit must be at least {2 * least} bytes for {what}, "
                 f"got {self.memory_limit}"
             )
-        return max(1, memory // row_bytes)
+        return max(1, (memory - shared_bytes) // row_bytes)
 
     def progress(self, total: int, name: str, unit: str = "grad") -> tqdm:
         """Return a progress bar over ``total`` units of work, silent unless asked for."""

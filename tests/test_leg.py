@@ -137,6 +137,41 @@ def test_standard_errors_are_those_of_repeated_runs():
         assert 0.85 < ratio < 1.2
 
 
+@pytest.mark.parametrize("n", [3, 5, 9])
+@pytest.mark.parametrize("centred", [False, True])
+def test_standard_errors_of_few_samples(n, centred):
+    runs = [
+        hessx.leg(linear, X[:1], n_samples=n, seed=seed, centred=centred) for seed in range(300)
+    ]
+    gamma = torch.stack([run.gamma for run in runs])
+    stderr = torch.stack([run.stderr for run in runs])
+    assert 0.85 < (stderr.square().mean(0) / gamma.var(0)).mean() < 1.2
+
+
+def test_what_responses_have_in_common_costs_no_digits():
+    plain = hessx.leg(curved, X, sigma=0.3, n_samples=400)
+
+    def far_away(x):
+        return curved(x.double()) + 1e7 * ((x - X[:, None]).flatten(2).abs().amax(-1) > 0).all(0)
+
+    shifted = hessx.leg(far_away, X, sigma=0.3, n_samples=400)
+    torch.testing.assert_close(shifted.gamma, plain.gamma, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(shifted.stderr, plain.stderr, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("sigma", "size"), [(1e-15, 1.0), (0.3, 1e25), (0.3, 1e-25)])
+def test_any_units(sigma, size):
+    inputs = torch.zeros(1, *SHAPE)
+    result = hessx.leg(lambda x: size * linear(x.double()), inputs, sigma=sigma, n_samples=2000)
+    assert (result.stderr > 0).all()
+    assert beyond(result, size * DIRECTION) < 4.5
+
+
+def test_gradients_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"gamma must fit torch.float32"):
+        hessx.leg(lambda x: 1e39 * linear(x.double()), X, n_samples=10)
+
+
 def test_equation_3_to_the_letter():
     law = GridTVCovariates((2, 5, 7), 0.3, 0, torch.float64, torch.device("cpu"))
     t, _ = law.draw(0, 300)
@@ -181,7 +216,7 @@ def test_several_targets_share_all_calls():
 
 @pytest.mark.parametrize(
     "limits",
-    [{"max_examples_per_batch": 7}, {"max_examples_per_batch": 300}, {"memory_limit": 1_500_000}],
+    [{"max_examples_per_batch": 7}, {"max_examples_per_batch": 300}, {"memory_limit": 780_000}],
     ids=["7", "300", "memory"],
 )
 def test_results_do_not_depend_on_batches(limits):
@@ -222,6 +257,21 @@ def test_clipping_keeps_inputs_in_range():
     torch.testing.assert_close(result.gamma, inside.gamma)
 
 
+def test_a_function_that_clipping_makes_constant_has_no_gradient():
+    result = hessx.leg(linear, X + 200, n_samples=200, clip=(0, 1), centred=False)
+    assert (result.gamma == 0).all()
+    assert (result.stderr == 0).all()
+    torch.testing.assert_close(result.value, linear(torch.ones_like(X)))
+
+
+def test_results_are_ordinary_tensors():
+    with torch.inference_mode():
+        result = hessx.leg(linear, X, n_samples=10)
+        smooth = hessx.leg_tv(linear, X, n_samples=10)
+    assert not result.gamma.is_inference()
+    assert not smooth.gamma.is_inference()
+
+
 def test_it_says_what_it_is():
     result = hessx.leg(linear, X, n_samples=100)
     assert repr(result).startswith("Leg(gamma=(2, 2, 5, 7), n_samples=100, ")
@@ -244,7 +294,10 @@ def test_it_says_what_it_is():
         ({"covariance": "tv"}, TypeError, "covariance must be"),
         ({"features": (5, 7)}, TypeError, "features must be"),
         ({"n_samples": 1}, ValueError, "n_samples must be >= 2"),
-        ({"n_samples": 3, "antithetic": True}, ValueError, "n_samples must be even"),
+        ({"n_samples": 5, "antithetic": True}, ValueError, "n_samples must be even"),
+        ({"n_samples": 2, "antithetic": True}, ValueError, "n_samples must be >= 4"),
+        ({"sigma": None}, TypeError, "sigma must be a number or one per feature, got None"),
+        ({"sigma": True}, TypeError, "sigma must be a number or one per feature, got True"),
         ({"centred": 1}, TypeError, "centred must be True or False"),
         ({"clip": (1, 0)}, ValueError, "low < high"),
         ({"clip": 1}, TypeError, "clip must be a pair"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,12 +89,16 @@ def test_without_slack_it_is_leg_up_to_a_constant(name):
 
 
 @pytest.mark.parametrize("name", ["grid tv", "identity"])
-def test_at_l_max_it_is_constant(name):
-    result = hessx.leg_tv(blob, X, covariance=LAWS[name], K_L=1.0, n_samples=300)
-    mean = result.empirical.gamma.mean((1, 2), keepdim=True)
-    assert torch.equal(result.gamma, mean.expand_as(result.gamma))
-    assert (result.objective == 0).all()
-    assert (result.gap == 0).all()
+@pytest.mark.parametrize("variance", [0.05, 0.1, 0.3])
+def test_at_l_max_it_is_constant(name, variance):
+    for seed in range(8):
+        result = hessx.leg_tv(
+            blob, X, covariance=LAWS[name], K_L=1.0, n_samples=30, sigma=variance**0.5, seed=seed
+        )
+        mean = result.empirical.gamma.mean((1, 2), keepdim=True)
+        assert torch.equal(result.gamma, mean.expand_as(result.gamma))
+        assert (result.objective == 0).all()
+        assert (result.gap == 0).all()
 
 
 def test_it_recovers_a_block_better_than_leg():
@@ -122,6 +127,15 @@ def test_a_path_is_its_points():
         alone = hessx.leg_tv(signed, COLOURS, K_L=share, n_samples=200)
         torch.testing.assert_close(path.gamma[:, index], alone.gamma)
         torch.testing.assert_close(path.objective[:, index], alone.objective)
+
+
+def test_bounds_as_arrays_are_a_path():
+    plain = hessx.leg(blob, X, n_samples=100)
+    for name in ("K_L", "L"):
+        as_list = hessx.leg_tv_from(plain, **{name: [0.1, 0.2]})
+        as_array = hessx.leg_tv_from(plain, **{name: np.array([0.1, 0.2])})
+        assert torch.equal(as_array.gamma, as_list.gamma)
+    assert hessx.leg_tv_from(plain, K_L=np.float64(0.3)).gamma.shape == (2, 6, 7)
 
 
 def test_several_targets():
@@ -206,6 +220,13 @@ def test_bounds_are_checked_before_the_model_is_asked():
     def f(x):
         raise AssertionError("asked")
 
-    for options in ({"K_L": 2.0}, {"mean": "x"}, {"solver": "x"}, {"L": -1.0}):
-        with pytest.raises(ValueError, match="must be"):
+    for options in (
+        {"K_L": 2.0},
+        {"mean": "x"},
+        {"solver": "x"},
+        {"L": -1.0},
+        {"L": torch.ones(3)},
+        {"sigma": 1e-200},
+    ):
+        with pytest.raises(ValueError, match="must"):
             hessx.leg_tv(f, X, n_samples=10, **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,12 +36,23 @@ class Bounds:
         self._is_theory = isinstance(L, str)
         self._is_relative = L is None
         given = L if L is not None else DEFAULT_K_L if K_L is None else K_L
+        if isinstance(given, np.ndarray):
+            given = given.tolist()
         self.is_path = isinstance(given, Sequence) and not self._is_theory
+        self._values = torch.empty(0, dtype=torch.float64)
         self._is_each = isinstance(given, Tensor) and given.dim() > 0
         if self._is_theory:
             check_choice("L", L, ("theory",))
         else:
             self._values = self._checked(given)
+
+    def check(self, grids: Sequence[int]) -> None:
+        """Raise ValueError unless a tensor of bounds has the shape of ``L_max``."""
+        if self._is_each and self._values.shape != torch.Size(grids):
+            raise ValueError(
+                f"L must be a number, a list or a tensor of L_max's shape {tuple(grids)}, "
+                f"got shape {tuple(self._values.shape)}"
+            )
 
     def of(self, largest: Tensor, grid: tuple[int, int], n_samples: int) -> Tensor:
         """Return L for each grid, ``(*grids, M)``.
@@ -49,20 +61,12 @@ class Bounds:
             largest: ``(*grids)``, float64, ``L_max`` as the caller sees it.
             grid: ``(p1, p2)``.
             n_samples: What the estimate was made from.
-
-        Raises:
-            ValueError: If a tensor of bounds has not the shape of ``L_max``.
         """
         largest = largest[..., None]
         if self._is_theory:
             return torch.full_like(largest, theory_bound(*grid, n_samples))
         values = self._values.to(largest.device)
         if self._is_each:
-            if values.shape != largest.shape[:-1]:
-                raise ValueError(
-                    f"L must be a number, a list or a tensor of L_max's shape "
-                    f"{tuple(largest.shape[:-1])}, got shape {tuple(values.shape)}"
-                )
             return values[..., None]
         return values * (largest if self._is_relative else torch.ones_like(largest))
 

@@ -27,7 +27,7 @@ class Leg:
         gamma: ``(B, *features)``; features are shown in the input's shape, as ``(C, p1, p2)`` or
             ``(p1, p2)`` for a `Grid`, else as ``(k,)``. It has the sign of the gradient.
         stderr: Like ``gamma``: the standard error of each entry.
-        value: ``(B,)``, f(x0).
+        value: ``(B,)``, f(x0), clipped if there is a range.
         identified: ``(*features)`` bool; False for features that the perturbation does not reach:
             their gamma is 0 and means nothing.
         sigma: As given.
@@ -51,21 +51,22 @@ class Leg:
     seconds: float
     model_seconds: float
 
+    @property
+    def clear_share(self) -> float:
+        """The share of entries of gamma more than two standard errors from 0; 5 % by chance."""
+        return (self.gamma.abs() > 2 * self.stderr).double().mean().item()
+
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(gamma={tuple(self.gamma.shape)}, "
-            f"n_samples={self.n_samples}, {_signal(self):.0%} of the entries beyond 2 stderr)"
+            f"n_samples={self.n_samples}, {self.clear_share:.0%} of the entries beyond 2 stderr)"
         )
 
     def _repr_html_(self) -> str:
         return (
             f"<p>LEG, gamma {tuple(self.gamma.shape)}, {self.n_samples} samples, "
-            f"{_signal(self):.0%} of the entries beyond 2 standard errors</p>"
+            f"{self.clear_share:.0%} of the entries beyond 2 standard errors</p>"
         )
-
-
-def _signal(leg: Leg) -> float:
-    return (leg.gamma.abs() > 2 * leg.stderr).double().mean().item()
 
 
 def leg(
@@ -112,8 +113,9 @@ def leg(
         n_samples: Evaluations at perturbed inputs, for each input; all inputs share their noise.
         centred: Subtract the mean of ``f(x0 + z)`` in place of ``f(x0)``, which is Eq. (3): the
             same estimand, with the variance that ``E f(x0 + z) - f(x0)`` brings taken out.
-        antithetic: Evaluate ``x0 + z`` and ``x0 - z``, half as many draws (``n_samples`` even):
-            the part of f that is even around x0 cancels, and with it what centring would remove.
+        antithetic: Evaluate ``x0 + z`` and ``x0 - z``, half as many draws (``n_samples`` even, at
+            least 4): the part of f that is even around x0 cancels, and with it what centring would
+            remove.
         clip: ``(low, high)``: perturbed inputs are clipped to this range; gamma then belongs to
             ``x -> f(clip(x))``.
         seed: Key of the noise.
@@ -150,7 +152,7 @@ def leg(
     )
     with run.own_arithmetic(model.inputs.device):
         arrays = isinstance(inputs, np.ndarray)
-        query = BlackBoxQuery(forward_func, model.inputs, target, run, arrays=arrays)
+        query = BlackBoxQuery(forward_func, model.centre, target, run, arrays=arrays)
         several = isinstance(target, Targets)
         dtype = accumulation_dtype(model.inputs)
 
@@ -159,6 +161,12 @@ def leg(
 
         shape = model.features.feature_shape
         slopes, stderr = model.fit(query)
+        for found in (slopes, stderr):
+            if not found.to(dtype).isfinite().all():
+                raise ValueError(
+                    f"gamma must fit {dtype}, got {found.abs().max().item():.3g}: forward_func "
+                    "returns too large values, or sigma is too small"
+                )
         return Leg(
             gamma=shown(slopes.unflatten(-1, shape)),
             stderr=shown(stderr.unflatten(-1, shape)),

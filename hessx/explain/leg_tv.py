@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hessx import covariance as covariances
 from hessx.explain.bounds import Bounds
 from hessx.explain.leg import Leg, leg
-from hessx.explain.linear_model import default_covariance
+from hessx.explain.linear_model import as_tensor, default_covariance
 from hessx.explain.tv_programs import TVProgram, tv_program
 from hessx.features import Features, Identity
-from hessx.run import check_choice, check_inputs, check_kind
+from hessx.query import Targets
+from hessx.run import Run, check_choice, check_inputs, check_kind
 from hessx.solve.tv import SOLVERS
 
 MEANS = ("empirical", "zero")
@@ -32,12 +32,14 @@ class LegTV:
 
     Attributes:
         gamma: ``(B, C, p1, p2)``, ``(B, M, C, p1, p2)`` for a path: the minimiser of ``|D g|_1``.
+            In the precision of the inputs: float32 may pass the bound by its rounding.
         L: The bound of the constraint.
         L_max: ``(B, C)``, without M: from here on the estimate is constant.
         objective: ``|D gamma|_1``, float64.
         gap: float64, relative: no feasible g has an objective below ``(1 - gap) objective``.
         empirical: The LEG that it began with, its standard errors and its count of evaluations.
-        mean: ``"empirical"`` or ``"zero"``, where the means of gamma come from.
+        mean: Where the means of gamma come from: ``"empirical"`` or ``"zero"`` as asked, or
+            ``"program"`` for a covariance that determines them.
         solver: The one that ran.
         seconds: Wall clock of the whole call.
         solver_seconds: Of it, what the linear programs took.
@@ -156,12 +158,14 @@ def leg_tv(
     check_choice("mean", mean, MEANS)
     check_choice("solver", solver, SOLVERS)
     bounds = Bounds(K_L, L)
-    check_inputs(torch.as_tensor(inputs) if isinstance(inputs, np.ndarray) else inputs)
+    check_inputs(as_tensor(inputs))
     check_kind("features", features, Features)
     check_kind("covariance", covariance, covariances.Covariance)
     mapping = (features or Identity()).bind(inputs.shape[1:])
     covariance = covariance or default_covariance(mapping, sigma)
     program = tv_program(mapping, covariance, sigma, solver)
+    several = [len(target)] if isinstance(target, Targets) else []
+    bounds.check([*several, len(inputs), *mapping.feature_shape[:-2]])
     empirical = leg(
         forward_func,
         inputs,
@@ -179,7 +183,8 @@ def leg_tv(
         memory_limit=memory_limit,
         show_progress=show_progress,
     )
-    return _penalised(empirical, program, bounds, mean, solver, started)
+    with Run().own_arithmetic(empirical.gamma.device):
+        return _penalised(empirical, program, bounds, mean, solver, started)
 
 
 def leg_tv_from(
@@ -218,8 +223,10 @@ def leg_tv_from(
     if not isinstance(empirical, Leg):
         raise TypeError(f"empirical must be a hessx.Leg, got {type(empirical).__name__}")
     bounds = Bounds(K_L, L)
+    bounds.check(empirical.gamma.shape[:-2])
     program = tv_program(empirical.features, empirical.covariance, empirical.sigma, solver)
-    return _penalised(empirical, program, bounds, mean, solver, started)
+    with Run().own_arithmetic(empirical.gamma.device):
+        return _penalised(empirical, program, bounds, mean, solver, started)
 
 
 def _penalised(
@@ -237,7 +244,9 @@ def _penalised(
     solved = program.solve(estimate, L.reshape(-1, grid[0], L.shape[-1]), solver)
     solver_seconds = time.perf_counter() - began
     gamma = solved.solution
-    if mean == "empirical" and program.constants_are_free:
+    if not program.constants_are_free:
+        mean = "program"
+    if mean == "empirical":
         gamma = gamma + estimate.mean((-2, -1))[..., None, None, None]
     # M follows the batch.
     place = empirical.value.dim()

@@ -28,6 +28,7 @@ class LinearModel:
         inputs: As a tensor.
         features: The map from features to inputs.
         covariance: As given, or the default.
+        centre: The inputs, clipped.
         law: The displacements and their covariates.
     """
 
@@ -43,14 +44,15 @@ class LinearModel:
         clip: Any,
         run: Run,
     ):
-        self.inputs = torch.as_tensor(inputs) if isinstance(inputs, np.ndarray) else inputs
+        self.inputs = as_tensor(inputs)
         check_inputs(self.inputs)
         check_kind("covariance", covariance, covariances.Covariance)
         check_kind("features", features, Features)
         for name, value in (("centred", centred), ("antithetic", antithetic)):
             if not isinstance(value, bool):
                 raise TypeError(f"{name} must be True or False, got {value!r}")
-        check_int("n_samples", n_samples, 2)
+        # Two draws at least: a single one has no spread.
+        check_int("n_samples", n_samples, 4 if antithetic else 2)
         if antithetic and n_samples % 2:
             raise ValueError(f"n_samples must be even with antithetic=True, got {n_samples}")
         self._clip = _checked_clip(clip)
@@ -63,30 +65,49 @@ class LinearModel:
         number, scale = covariances.check_sigma(sigma, self.features.n_features)
         self.covariance = covariance or default_covariance(self.features, sigma)
         self.law = self._law(number, scale)
+        # f is explained as it is behind the clipping.
+        self.centre = self._clipped(self.inputs)
 
     def fit(self, query: BlackBoxQuery) -> tuple[Tensor, Tensor]:
         """Return the slopes and their standard errors, ``(T, B, k)`` each, float64."""
         n_rows, n_targets = query.value.shape
         k = self.features.n_features
         block = max(1, min(_BLOCK, _NUMBERS_IN_BLOCK // k))
-        # Displacements, covariates, their squares and one copy; the sums and what is made of them.
-        row = 4 * block * k * accumulation_dtype(self.inputs).itemsize + 8 * n_targets * k * 8
-        rows_at_once = self._run.rows_in_memory(row, self.inputs.device, f"{k} features")
+        # Displacements, covariates, their squares and one copy are shared by all rows.
+        shared = 4 * block * k * accumulation_dtype(self.inputs).itemsize
+        sums = 8 * n_targets * k * 8
+        rows_at_once = self._run.rows_in_memory(
+            sums, self.inputs.device, f"{k} features", shared_bytes=shared
+        )
         parts = []
         with self._run.progress(n_rows * self._n_draws * len(self._signs), "leg", "call") as bar:
             for start in range(0, n_rows, rows_at_once):
                 rows = torch.arange(
                     start, min(start + rows_at_once, n_rows), device=self.inputs.device
                 )
-                sums = Regression(k, len(rows) * n_targets, self.inputs.device)
-                for first in range(0, self._n_draws, block):
-                    count = min(block, self._n_draws - first)
-                    t, w = self.law.draw(first, count)
-                    sums.add(w, self._responses(query, rows, t, bar).flatten(1))
-                slopes, stderr = sums.slopes(self._centred)
-                parts.append(torch.stack([slopes, stderr]).unflatten(1, (len(rows), n_targets)))
+                found = torch.stack(self._fit_rows(query, rows, block, bar))
+                parts.append(found.unflatten(1, (len(rows), n_targets)))
         slopes, stderr = torch.cat(parts, 1).transpose(1, 2).contiguous()
         return slopes, stderr
+
+    def _fit_rows(
+        self, query: BlackBoxQuery, rows: Tensor, block: int, bar: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Return the slopes and their standard errors of some rows, ``(rows T, k)`` each."""
+        n_responses = len(rows) * query.value.shape[1]
+        sums = Regression(self.features.n_features, n_responses, self.inputs.device)
+        for first in range(0, self._n_draws, block):
+            t, w = self.law.draw(first, min(block, self._n_draws - first))
+            y = self._responses(query, rows, t, bar).flatten(1)
+            if first == 0:
+                # Responses keep their digits when they lose what they have in common; the slopes
+                # of the centred form do not change.
+                common = y.mean(0) if self._centred else torch.zeros_like(y[0])
+                scale = _power_of_two((y - common).abs().amax(0))
+            sums.add(w, ((y - common) / scale).to(w))
+        unit = (scale / self.law.sigma)[:, None]
+        slopes, stderr = sums.slopes(self._centred)
+        return slopes * unit, stderr * unit
 
     def _law(self, sigma: float, scale: Tensor | None) -> Covariates:
         dtype, device, grid = (
@@ -102,8 +123,8 @@ class LinearModel:
         return RootCovariates(root, sigma, draws)
 
     def _responses(self, query: BlackBoxQuery, rows: Tensor, t: Tensor, bar: Any) -> Tensor:
-        """Return f less f(x0), or its odd part, ``(count, rows, T)``."""
-        y = t.new_empty(len(t), len(rows), query.value.shape[1])
+        """Return f less f(x0), or its odd part, ``(count, rows, T)`` float64."""
+        y = t.new_empty(len(t), len(rows), query.value.shape[1], dtype=torch.float64)
         draws_at_once = min(len(t), query.examples_per_batch)
         rows_at_once = max(1, query.examples_per_batch // draws_at_once)
         for d in range(0, len(t), draws_at_once):
@@ -119,20 +140,35 @@ class LinearModel:
         return y
 
     def _ask(self, query: BlackBoxQuery, rows: Tensor, displacement: Tensor, bar: Any) -> Tensor:
-        x = self.inputs[rows] + displacement[:, None]
-        if self._clip is not None:
-            x = x.clamp(*self._clip)
+        x = self._clipped(self.inputs[rows] + displacement[:, None])
         owner = rows.repeat(len(displacement))
         values = query.values(x.to(self.inputs.dtype).flatten(0, 1), owner)
         bar.update(len(values))
         return values.double().unflatten(0, (len(displacement), len(rows)))
 
+    def _clipped(self, x: Tensor) -> Tensor:
+        return x if self._clip is None else x.clamp(*self._clip)
+
+
+def as_tensor(inputs: Any) -> Any:
+    """Return NumPy arrays as tensors, anything else as it is."""
+    return (
+        torch.from_numpy(np.ascontiguousarray(inputs)) if isinstance(inputs, np.ndarray) else inputs
+    )
+
 
 def default_covariance(features: FeatureMap, sigma: float | Tensor) -> covariances.Covariance:
     """Return GridTV where the features lie on a grid and share one sigma, else Identity."""
-    if features.grid is None or torch.as_tensor(sigma).dim() > 0:
+    _, scale = covariances.check_sigma(sigma, features.n_features)
+    if features.grid is None or scale is not None:
         return covariances.Identity()
     return covariances.GridTV()
+
+
+def _power_of_two(largest: Tensor) -> Tensor:
+    """Return powers of two that numbers up to ``largest`` are of the order of 1 in; 1 for 0."""
+    exponent = torch.frexp(largest).exponent
+    return torch.where(largest > 0, torch.ldexp(torch.ones_like(largest), exponent), 1.0)
 
 
 def _checked_clip(clip: Any) -> tuple[float, float] | None:

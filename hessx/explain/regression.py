@@ -12,7 +12,8 @@ class Regression:
     """Sums of covariates ``w (n, k)`` and responses ``y (n, c)``, from which slopes follow.
 
     With ``w = Sigma^+ t`` for displacements ``t`` of covariance ``Sigma`` the slopes are
-    ``E[y w]``: nothing is inverted, and each sample's share ``y_i w_i`` gives the standard error.
+    ``E[y w]``, and each sample's share ``y_i w_i`` gives the standard error. Both should be of the
+    order of 1, y without a mean that dwarfs its spread: products are formed in their precision.
 
     Args:
         n_covariates: ``k``.
@@ -50,8 +51,9 @@ class Regression:
         """
         n = self.n
         mean = self._y / n if centred else torch.zeros_like(self._y)
-        slopes = (self._wy - mean * self._w[:, None]) / (n - 1 if centred else n)
+        freedom = n - 1 if centred else n
+        slopes = (self._wy - mean * self._w[:, None]) / freedom
         w2y, w2y2 = self._w2y.split(self._n_responses, 1)
-        second = (w2y2 - 2 * mean * w2y + mean.square() * self._w2[:, None]) / n
+        second = (w2y2 - 2 * mean * w2y + mean.square() * self._w2[:, None]) * n / freedom**2
         variance = (second - slopes.square()).clamp(min=0) / max(n - 1, 1)
         return slopes.mT, variance.sqrt().mT

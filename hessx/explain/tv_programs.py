@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import torch
@@ -11,9 +12,7 @@ from hessx import ops
 from hessx.covariance import Covariance, Factor, GridTV, check_sigma
 from hessx.features import FeatureMap
 from hessx.solve.tv import largest_bound, solve_tv, solve_tv_general
-
-# Rounding of Sigma 1 in float64, relative.
-_ROUNDING = 1e-12
+from hessx.solve.tv.constraint import Constraint
 
 
 class Solved(NamedTuple):
@@ -57,6 +56,8 @@ def tv_program(
             f"hessx.Grid features; got {k} features without one"
         )
     number, scale = check_sigma(sigma, k)
+    if not 0 < number**2 < math.inf:
+        raise ValueError(f"sigma must have a variance that float64 holds, got {sigma}")
     root = covariance.root(k, scale, grid)
     if isinstance(covariance, GridTV):
         return _Flow(number**2)
@@ -71,13 +72,16 @@ def tv_program(
         )
     if not isinstance(covariance, Factor):
         deviation = root.apply(torch.full((k,), number, dtype=torch.float64))
-        return _General([{"variance": row} for row in deviation.square().reshape(grid[0], -1)])
+        variances = deviation.square().reshape(grid[0], -1)
+        return _General(grid[1:], [{"variance": row} for row in variances])
     if grid[0] > 1:
         raise ValueError(
             f"LEG-TV treats channels one by one, and covariance Factor couples {grid[0]} of them: "
             "explain grey pictures, or a Grid with shared channels"
         )
-    return _General([{"factor": root.apply(number * torch.eye(k, dtype=torch.float64)).mT}])
+    return _General(
+        grid[1:], [{"factor": root.apply(number * torch.eye(k, dtype=torch.float64)).mT}]
+    )
 
 
 class _Flow:
@@ -89,13 +93,14 @@ class _Flow:
         self._variance = variance
 
     def largest(self, estimate: Tensor) -> Tensor:
-        edges = ops.grid_difference(estimate.flatten(0, 1)).abs()
-        largest = edges.amax(1) if edges.shape[1] else edges.new_zeros(len(edges))
-        return self._variance * largest.reshape(estimate.shape[:2])
+        return self._variance * _steepest(estimate)
 
     def solve(self, estimate: Tensor, L: Tensor, solver: str) -> Solved:
-        radius = (L / self._variance).flatten(0, 1)
-        found = solve_tv(estimate.flatten(0, 1), radius, solver=solver)
+        # From L_max on the solution is constant, also where the division rounds down.
+        reached = self.largest(estimate)[..., None] <= L
+        radius = L / self._variance
+        radius = torch.where(reached, radius.maximum(_steepest(estimate)[..., None]), radius)
+        found = solve_tv(estimate.flatten(0, 1), radius.flatten(0, 1), solver=solver)
         return Solved(
             found.solution.unflatten(0, L.shape[:2]),
             found.objective.reshape(L.shape),
@@ -107,9 +112,12 @@ class _Flow:
 class _General:
     """Any other covariance, as the ``variance`` or ``factor`` of each channel."""
 
-    def __init__(self, channels: list[dict[str, Tensor]]):
+    def __init__(self, grid: tuple[int, int], channels: list[dict[str, Tensor]]):
         self._channels = channels
-        self.constants_are_free = all(map(_keeps_constants, channels))
+        self.constants_are_free = all(
+            Constraint.of(*grid, channel.get("variance"), channel.get("factor")).constants_are_free
+            for channel in channels
+        )
 
     def largest(self, estimate: Tensor) -> Tensor:
         found = [
@@ -131,11 +139,8 @@ class _General:
         )
 
 
-def _keeps_constants(channel: dict[str, Tensor]) -> bool:
-    """Return whether Sigma 1 is a multiple of 1."""
-    image = channel["variance"] if "variance" in channel else _image_of_ones(channel["factor"])
-    return bool(image.max() - image.min() <= _ROUNDING * image.abs().max())
-
-
-def _image_of_ones(factor: Tensor) -> Tensor:
-    return factor @ factor.sum(0)
+def _steepest(estimate: Tensor) -> Tensor:
+    """Return ``|D estimate|_inf``: ``(G, C, p1, p2)`` to ``(G, C)``."""
+    edges = ops.grid_difference(estimate.flatten(0, 1)).abs()
+    largest = edges.amax(1) if edges.shape[1] else edges.new_zeros(len(edges))
+    return largest.reshape(estimate.shape[:2])

@@ -13,9 +13,10 @@ from hessx.perturb.draws import NormalDraws
 
 
 class Covariates(ABC):
-    """Displacements ``t ~ N(0, Sigma)`` of ``k`` features by number, and ``w = Sigma^+ t``.
+    """Displacements ``t ~ N(0, Sigma)`` of ``k`` features by number, and ``w = sigma Sigma^+ t``.
 
-    The slopes of the best linear model of ``y`` in ``t`` are ``E[y w]``.
+    The slopes of the best linear model of ``y`` in ``t`` are ``E[y w] / sigma``; without sigma the
+    covariates are of the order of 1 whatever the units of the inputs.
 
     Args:
         root: Of the covariance, without ``sigma``.
@@ -32,7 +33,7 @@ class Covariates(ABC):
 
 
 class RootCovariates(Covariates):
-    """``t = sigma A z`` and ``w = A^+T z / sigma`` from standard normal ``z``.
+    """``t = sigma A z`` and ``w = A^+T z`` from standard normal ``z``.
 
     Args:
         root: As for `Covariates`.
@@ -47,7 +48,7 @@ class RootCovariates(Covariates):
     def draw(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         """See :meth:`Covariates.draw`."""
         z = self._draws.draw(first, count)
-        return self.sigma * self.root.apply(z), self.root.whiten_transpose(z) / self.sigma
+        return self.sigma * self.root.apply(z), self.root.whiten_transpose(z)
 
 
 class GridTVCovariates(Covariates):
@@ -88,4 +89,4 @@ class GridTVCovariates(Covariates):
             dtype=self._dtype,
             device=self._device,
         ).reshape(count, -1)
-        return self.sigma * t, self.root.precision(t) / self.sigma
+        return self.sigma * t, self.root.precision(t)
