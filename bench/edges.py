@@ -17,7 +17,7 @@ from bench.common import machine, parser, thread_counts
 from bench.grid_noise import differences
 from bench.shrink import report
 from hessx.ops import edge_divergence, edge_prox, edge_update
-from hessx.ops.grid_noise.rules import edge_count
+from hessx.ops.grid.rules import edge_count
 
 # Pictures, and the side of each.
 SIZES = [(32, 224), (1, 224), (256, 28), (1, 28)]

@@ -15,7 +15,7 @@ import torch
 
 from bench.common import compare, machine, parser, thread_counts
 from hessx.ops import grid_normal, normal
-from hessx.ops.grid_noise.rules import edge_count
+from hessx.ops.grid.rules import edge_count
 
 # Samples, and the side of a square picture.
 SIZES = [(4000, 7), (2000, 28), (500, 56), (64, 224)]

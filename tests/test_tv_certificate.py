@@ -110,6 +110,20 @@ def test_relative_gap():
     assert relative_gap(objective, dual).tolist() == [0.0, 0.0, 0.5, 1.0, 0.0]
 
 
+def test_what_overflows_is_not_certified():
+    inf, nan = math.inf, math.nan
+    objective = torch.tensor([inf, inf, inf, 2.0, 2.0, nan])
+    dual = torch.tensor([inf, nan, 1.0, nan, inf, 1.0])
+    assert relative_gap(objective, dual).isnan().all()
+
+
+@pytest.mark.parametrize("solver", ["auto", "highs", "first-order"])
+def test_the_gap_of_differences_that_overflow(solver):
+    estimate = torch.tensor([[[1.7e308, -1.7e308], [-1.7e308, 1.7e308]]], dtype=torch.float64)
+    solved = solve_tv(estimate, torch.tensor([[1e300]], dtype=torch.float64), solver=solver)
+    assert solved.gap.isnan().all()
+
+
 @pytest.mark.parametrize("size", [(1, 2), (1, 7), (8, 1), (2, 2), (3, 7), (6, 6), (5, 9)])
 def test_the_norm_of_theorem_1(size):
     d = differences(*size)

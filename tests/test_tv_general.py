@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from hessx.ops.flow.reference import curl_matrix
 from hessx.solve.tv import largest_bound, solve_tv, solve_tv_general
 from hessx.solve.tv.certificate import difference, largest
 from hessx.solve.tv.constraint import Constraint
-from hessx.solve.tv.sparse_program import curl_matrix, difference_matrix
+from hessx.solve.tv.sparse_program import difference_matrix
 from tests.references.total_variation import (
     differences,
     grid_tv_covariance,

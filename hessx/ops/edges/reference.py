@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from hessx.ops.edges.rules import edge_divergence_fake, edge_prox_fake, edge_update_fake
-from hessx.ops.grid_noise.reference import difference_adjoint
+from hessx.ops.grid.reference import grid_difference, grid_difference_adjoint
 
 
 def edge_prox(
@@ -25,7 +25,7 @@ def edge_divergence(
     """The reflected point at the pixels, in place of the last; see `hessx.ops.edge_divergence`."""
     edge_divergence_fake(z, centre, radius, threshold, out)
     a = _prox(z, centre, radius, threshold).to(z.dtype)
-    out.copy_(difference_adjoint(2 * a.double() - z.double(), *out.shape[1:]))
+    out.copy_(grid_difference_adjoint(2 * a.double() - z.double(), *out.shape[1:]))
 
 
 def edge_update(
@@ -41,10 +41,8 @@ def edge_update(
 ) -> None:
     """Finish a step, in place of the last two; see `hessx.ops.edge_update`."""
     edge_update_fake(z, anchor, centre, potential, radius, threshold, weight, next, residual)
-    g = potential.double()
-    difference = torch.cat((g.diff(dim=2).flatten(1), g.diff(dim=1).flatten(1)), dim=1)
     a = _prox(z, centre, radius, threshold).to(z.dtype)
-    step = difference - a.double()
+    step = grid_difference(potential.double()) - a.double()
     w = weight.double()[:, None]
     residual.copy_(step.square().sum(1))
     # Last: it may be an argument itself.

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hessx.ops.grid_noise.rules import edge_count
+from hessx.ops.grid.rules import edge_count
 
 DTYPES = (torch.float32, torch.float64)
 

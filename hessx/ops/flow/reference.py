@@ -21,7 +21,7 @@ def tv_flow(
     """Solutions, potentials and pivots; see `hessx.ops.tv_flow`."""
     solution, potential, pivots = tv_flow_fake(estimate, radius)
     check_values(estimate, radius)
-    curl = _face_curl(*estimate.shape[1:])
+    curl = curl_matrix(*estimate.shape[1:])
     for n, picture in enumerate(estimate.cpu().contiguous().numpy()):
         for m, r in enumerate(radius[n].tolist()):
             g, psi, pivots[n, m] = _solve(picture, r, curl)
@@ -30,8 +30,8 @@ def tv_flow(
     return solution, potential, pivots
 
 
-def _face_curl(p1: int, p2: int) -> scipy.sparse.csc_array:
-    """Give the matrix of the face curl: h(i,j) + v(i,j+1) - h(i+1,j) - v(i,j)."""
+def curl_matrix(p1: int, p2: int) -> scipy.sparse.csc_array:
+    """Give the face curl, ((p1 - 1) (p2 - 1), m): h(i,j) + v(i,j+1) - h(i+1,j) - v(i,j)."""
     rows, columns = np.indices((p1 - 1, p2 - 1))
     face = rows * (p2 - 1) + columns
     h, v = rows * (p2 - 1) + columns, p1 * (p2 - 1) + rows * p2 + columns

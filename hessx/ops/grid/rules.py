@@ -12,7 +12,7 @@ import torch
 DTYPES = (torch.float32, torch.float64)
 
 
-def n_edges(p1: int, p2: int) -> int:
+def edge_count(p1: int, p2: int) -> int:
     """Count the edges of a grid: (p1, p2 - 1) horizontal ones and (p1 - 1, p2) vertical ones."""
     return 2 * p1 * p2 - p1 - p2
 
@@ -34,9 +34,9 @@ def check_edges(edges: torch.Tensor, p1: int, p2: int) -> None:
             raise TypeError(f"{name} must be an integer, got {type(size).__name__}")
         if size < 1:
             raise ValueError(f"{name} must be >= 1, got {size}")
-    if edges.ndim != 2 or edges.shape[1] != n_edges(p1, p2):
+    if edges.ndim != 2 or edges.shape[1] != edge_count(p1, p2):
         raise ValueError(
-            f"edges must have shape (N, m) with m = 2 p1 p2 - p1 - p2 = {n_edges(p1, p2)} for "
+            f"edges must have shape (N, m) with m = 2 p1 p2 - p1 - p2 = {edge_count(p1, p2)} for "
             f"p1 = {p1} and p2 = {p2}, got {tuple(edges.shape)}"
         )
 
@@ -61,7 +61,7 @@ def grid_difference_fake(grid: torch.Tensor) -> torch.Tensor:
     """Give an empty output of grid_difference."""
     check_grid(grid)
     n, p1, p2 = grid.shape
-    return grid.new_empty(n, n_edges(p1, p2))
+    return grid.new_empty(n, edge_count(p1, p2))
 
 
 def grid_difference_adjoint_fake(edges: torch.Tensor, p1: int, p2: int) -> torch.Tensor:
@@ -86,7 +86,7 @@ def grid_curl_adjoint_fake(potential: torch.Tensor) -> torch.Tensor:
     """Give an empty output of grid_curl_adjoint."""
     check_potential(potential)
     n, rows, columns = potential.shape
-    return potential.new_empty(n, n_edges(rows + 1, columns + 1))
+    return potential.new_empty(n, edge_count(rows + 1, columns + 1))
 
 
 def save_nothing(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:

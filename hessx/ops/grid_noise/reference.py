@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from hessx.ops.grid_noise.rules import edge_count, grid_normal_fake
+from hessx.ops.grid.reference import grid_difference_adjoint
+from hessx.ops.grid.rules import edge_count
+from hessx.ops.grid_noise.rules import grid_normal_fake
 from hessx.ops.noise import reference as noise
 
 # Normal numbers stored at once.
@@ -23,17 +25,5 @@ def grid_normal(out: torch.Tensor, seed: int, first_sample: int, stream: int) ->
         drawn = out.new_empty(len(part), m + 1, dtype=real)
         noise.normal(drawn, seed, first_sample + start, stream)
         edges, constant = drawn.double().split([m, 1], dim=1)
-        pictures = difference_adjoint(edges, p1, p2) + constant[..., None] / (p1 * p2) ** 0.5
-        part.copy_(pictures.to(real))
-
-
-def difference_adjoint(a: torch.Tensor, p1: int, p2: int) -> torch.Tensor:
-    """D^T a: what the edges (N, m) bring to each pixel (N, p1, p2) less what they take."""
-    horizontal = a[:, : p1 * (p2 - 1)].unflatten(1, (p1, p2 - 1))
-    vertical = a[:, p1 * (p2 - 1) :].unflatten(1, (p1 - 1, p2))
-    out = a.new_zeros(len(a), p1, p2)
-    out[:, :, 1:] += horizontal
-    out[:, :, :-1] -= horizontal
-    out[:, 1:] += vertical
-    out[:, :-1] -= vertical
-    return out
+        pictures = grid_difference_adjoint(edges, p1, p2)
+        part.copy_((pictures + constant[..., None] / (p1 * p2) ** 0.5).to(real))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from hessx.ops.grid.rules import edge_count
 from hessx.ops.noise.rules import DTYPES, check_draws
 
 
@@ -15,11 +16,6 @@ def grid_normal_fake(out: torch.Tensor, seed: int, first_sample: int, stream: in
         )
     if out.dtype not in DTYPES:
         raise TypeError(f"out must have a dtype of {DTYPES}, got {out.dtype}")
-
-
-def edge_count(p1: int, p2: int) -> int:
-    """Count the edges of a grid."""
-    return 2 * p1 * p2 - p1 - p2
 
 
 def check_pictures(

@@ -86,7 +86,9 @@ def dual_value(flow: Tensor, centre: Tensor, radius: Tensor) -> Tensor:
 def relative_gap(objective: Tensor, dual: Tensor) -> Tensor:
     """Return ``(objective - dual) / objective``, between 0 and 1; 0 where the objective is 0.
 
-    An objective is never negative, so 0 serves as a bound where the dual's is lower.
+    An objective is never negative, so 0 serves as a bound where the dual's is lower. NaN where one
+    of the two is NaN or has overflown: nothing is certified there.
     """
     gap = (objective - dual.clamp(min=0)).clamp(min=0)
-    return torch.where(gap > 0, gap / objective, 0.0)
+    finite = (objective < math.inf) & (dual < math.inf)
+    return torch.where(finite, torch.where(gap > 0, gap / objective, 0.0), math.nan)

@@ -11,6 +11,7 @@ from scipy import sparse
 from scipy.optimize import linprog
 from torch import Tensor
 
+from hessx.ops.flow.reference import curl_matrix
 from hessx.solve.tv.certificate import difference, largest
 from hessx.solve.tv.constraint import Constraint
 
@@ -100,17 +101,6 @@ def difference_matrix(p1: int, p2: int) -> Any:
         [
             sparse.kron(sparse.eye(p1), _path(p2)),
             sparse.kron(_path(p1), sparse.eye(p2)),
-        ],
-        format="csr",
-    )
-
-
-def curl_matrix(p1: int, p2: int) -> Any:
-    """Return the curl ``((p1 - 1) (p2 - 1), m)`` of the faces; its product with D is 0."""
-    return sparse.hstack(
-        [
-            -sparse.kron(_path(p1), sparse.eye(p2 - 1)),
-            sparse.kron(sparse.eye(p1 - 1), _path(p2)),
         ],
         format="csr",
     )
