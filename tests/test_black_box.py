@@ -76,6 +76,22 @@ def test_arrays_in_and_out():
     torch.testing.assert_close(query.value[:, 0], torch.tensor([1.0, 2, 3]) * X.sum(1))
 
 
+def test_a_failed_probe_leaves_the_input_and_is_counted():
+    """The first call, with a graph, works in place before it fails."""
+    seen = []
+
+    def f(x):
+        seen.append(x.detach().clone())
+        x.detach().sub_(5)
+        return x.numpy().sum(1)
+
+    query = BlackBoxQuery(f, X, None, Run(max_examples_per_batch=1))
+    asked = torch.cat(seen)
+    assert torch.equal(asked, X[[0, 0, 1, 2]])
+    assert query.n_examples == len(asked)
+    torch.testing.assert_close(query.value[:, 0], (X - 5).sum(1))
+
+
 def test_no_graph_is_left():
     net = nn.Linear(4, 2)
     query = BlackBoxQuery(net, X, 0, Run())
