@@ -64,6 +64,20 @@ def test_bad_targets_are_refused(target, outputs, error, message):
         target_index(target, 3, torch.Size(outputs))
 
 
+@pytest.mark.parametrize(
+    ("target", "first", "later"), [(None, (1,), (2,)), (4, (5,), (3,)), (None, (), (1,))]
+)
+def test_outputs_keep_their_shape(target, first, later):
+    def f(x):
+        shape = later if torch.equal(x[0], X[2]) else first
+        return x.sum(1).reshape(-1, *[1] * len(shape)).expand(-1, *shape)
+
+    query = ValueQuery(f, X[:2], target, Run())
+    with pytest.raises(ValueError, match="forward_func must return outputs of one shape") as error:
+        query.values(X[2:], ROWS[:1])
+    assert f"first {first} an example, later {later}" in str(error.value)
+
+
 def test_additional_arguments_go_with_their_rows():
     scale = torch.tensor([1.0, 2, 3])
 
