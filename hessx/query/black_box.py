@@ -88,5 +88,6 @@ class BlackBox(Model):
             args = tuple(a.detach().numpy() if isinstance(a, Tensor) else a for a in args)
         out = super()._call(x.numpy() if self._arrays else x, args)
         if isinstance(out, (np.ndarray, np.floating)):
-            return torch.as_tensor(np.asarray(out), device=self._inputs.device)
+            # A copy in every case: arrays of one entry count as contiguous at negative strides.
+            return torch.as_tensor(np.array(out, order="C"), device=self._inputs.device)
         return out

@@ -20,9 +20,9 @@ class ValueQuery:
         forward_func: From ``(N, *shape)`` to ``(N,)`` or ``(N, c)`` (or more dimensions, with a
             tuple target); a module or any callable.
         inputs: ``(B, *shape)``.
-        target: Which output, in Captum's convention: an int for all examples; a tensor or list
-            of B ints, one an example; a tuple for outputs of several dimensions, or a list of B
-            tuples; None when there is a single output. Or a `Contrast` of two.
+        target: Which output, in Captum's convention: an int for all examples; a tensor, array or
+            list of B ints, one an example; a tuple for outputs of several dimensions, or a list of
+            B tuples; None when there is a single output. Or a `Contrast` of two.
         run: The call's common arguments.
 
     Attributes:
