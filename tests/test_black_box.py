@@ -76,6 +76,41 @@ def test_arrays_in_and_out():
     torch.testing.assert_close(query.value[:, 0], torch.tensor([1.0, 2, 3]) * X.sum(1))
 
 
+def test_a_failed_probe_leaves_the_input_and_is_counted():
+    """The first call, with a graph, works in place before it fails."""
+    seen = []
+
+    def f(x):
+        seen.append(x.detach().clone())
+        x.detach().sub_(5)
+        return x.numpy().sum(1)
+
+    query = BlackBoxQuery(f, X, None, Run(max_examples_per_batch=1))
+    asked = torch.cat(seen)
+    assert torch.equal(asked, X[[0, 0, 1, 2]])
+    assert query.n_examples == len(asked)
+    torch.testing.assert_close(query.value[:, 0], (X - 5).sum(1))
+
+
+@pytest.mark.parametrize("entries", [np.array([3, 1]), torch.tensor([3, 1]), [np.int64(3), 1]])
+def test_targets_of_arrays(entries):
+    query = BlackBoxQuery(linear, X, Targets(entries), Run())
+    torch.testing.assert_close(query.value, linear(X)[:, [3, 1]])
+
+
+def test_contrasts_of_arrays():
+    query = BlackBoxQuery(linear, X, Contrast(np.array([4, 4, 0]), np.int64(1)), Run())
+    expected = linear(X)[torch.arange(3), [4, 4, 0]] - linear(X)[:, 1]
+    torch.testing.assert_close(query.value[:, 0], expected)
+
+
+@pytest.mark.parametrize("n_columns", [1, 5])
+def test_arrays_of_negative_strides(n_columns):
+    f = lambda x: linear(x).numpy()[:, ::-1][:, :n_columns]  # noqa: E731
+    query = BlackBoxQuery(f, X, 0, Run(max_examples_per_batch=1))
+    torch.testing.assert_close(query.value, linear(X)[:, 4:])
+
+
 def test_no_graph_is_left():
     net = nn.Linear(4, 2)
     query = BlackBoxQuery(net, X, 0, Run())
@@ -109,6 +144,7 @@ def test_several_targets_where_one_is_explained():
     [
         (lambda: Targets([]), ValueError, "at least one target"),
         (lambda: Targets(3), TypeError, "entries must be a list of targets, got 3"),
+        (lambda: Targets(np.array(3)), TypeError, "entries must be a list of targets, got 3"),
         (lambda: Targets([Targets([1])]), TypeError, "not Targets"),
         (lambda: Contrast(1, None), TypeError, "second must be a target"),
         (lambda: Contrast(Contrast(1, 2), 0), TypeError, "first must be a target"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -37,6 +38,11 @@ def test_gradients_are_those_of_the_targets():
         (torch.tensor([2, 0, 1]), (5,), [[2], [0], [1]]),
         (torch.tensor(3), (5,), [[3], [3], [3]]),
         (torch.tensor([3]), (5,), [[3], [3], [3]]),
+        (np.int64(2), (5,), [[2], [2], [2]]),
+        (np.array([2, 0, 1]), (5,), [[2], [0], [1]]),
+        (np.array(3), (5,), [[3], [3], [3]]),
+        ([np.int32(2), torch.tensor(0), 1], (5,), [[2], [0], [1]]),
+        ((np.int64(1), 2), (2, 3), [[1, 2], [1, 2], [1, 2]]),
         ((1, 2), (2, 3), [[1, 2], [1, 2], [1, 2]]),
         ([(1, 2), (0, 0), (1, 1)], (2, 3), [[1, 2], [0, 0], [1, 1]]),
     ],
@@ -56,12 +62,29 @@ def test_targets(target, outputs, expected):
         ([1, 2], (5,), ValueError, "one entry for each of 3 rows"),
         (1.0, (5,), TypeError, "target must be an int"),
         (True, (5,), TypeError, "target must be an int"),
+        (np.True_, (5,), TypeError, "target must be an int"),
+        (np.array([0.0, 1, 2]), (5,), TypeError, "target must be an int"),
+        ([torch.tensor(True), 1, 2], (5,), TypeError, "target must be an int"),
         (torch.tensor([0.0, 1, 2]), (5,), TypeError, "target must hold integers"),
     ],
 )
 def test_bad_targets_are_refused(target, outputs, error, message):
     with pytest.raises(error, match=message):
         target_index(target, 3, torch.Size(outputs))
+
+
+@pytest.mark.parametrize(
+    ("target", "first", "later"), [(None, (1,), (2,)), (4, (5,), (3,)), (None, (), (1,))]
+)
+def test_outputs_keep_their_shape(target, first, later):
+    def f(x):
+        shape = later if torch.equal(x[0], X[2]) else first
+        return x.sum(1).reshape(-1, *[1] * len(shape)).expand(-1, *shape)
+
+    query = ValueQuery(f, X[:2], target, Run())
+    with pytest.raises(ValueError, match="forward_func must return outputs of one shape") as error:
+        query.values(X[2:], ROWS[:1])
+    assert f"first {first} an example, later {later}" in str(error.value)
 
 
 def test_additional_arguments_go_with_their_rows():
@@ -73,6 +96,17 @@ def test_additional_arguments_go_with_their_rows():
     query = GradientQuery(f, X, None, Run(additional_forward_args=(scale, 10.0)))
     gradient = query.gradient(X[:2], torch.tensor([2, 0]))
     torch.testing.assert_close(gradient, torch.tensor([[30.0] * 4, [10.0] * 4]))
+
+
+def test_additional_arrays_go_with_their_rows():
+    query = ValueQuery(
+        lambda x, scale: torch.as_tensor(scale) * x.sum(1),
+        X,
+        None,
+        Run(additional_forward_args=np.array([1.0, 2, 3], dtype=np.float32)),
+    )
+    expected = torch.tensor([3.0, 1]) * X[:2].sum(1)
+    torch.testing.assert_close(query.values(X[:2], torch.tensor([2, 0])), expected)
 
 
 def test_no_parameter_gradient_is_computed():

@@ -29,8 +29,10 @@ class BlackBoxQuery(ValueQuery):
     Attributes:
         value: ``(B, T)``, the outputs at the inputs.
         examples_per_batch: How many examples one call of the model takes.
-        n_examples: How many examples were asked for so far.
+        n_examples: How many examples the function was called with so far.
     """
+
+    _model: BlackBox
 
     def __init__(
         self,
@@ -42,43 +44,50 @@ class BlackBoxQuery(ValueQuery):
         arrays: bool = False,
     ):
         self._arrays = arrays
-        self.n_examples = 0
         super().__init__(forward_func, inputs, target, run)
+
+    @property
+    def n_examples(self) -> int:
+        """How many examples the function was called with so far."""
+        return self._model.n_examples
 
     def _check_target(self, target: Any) -> None:
         pass
 
-    def _asked(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run) -> Model:
+    def _asked(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run) -> BlackBox:
         return BlackBox(forward_func, inputs, run, self._arrays)
 
     def _probe(self, x: Tensor, rows: Tensor) -> Tensor:
         # A graph shows what an example takes. A function that has none is asked again without;
         # whatever else was wrong with it then comes back.
         if not self._arrays:
+            # A copy: it may have worked in place before it failed.
             with suppress(Exception):
-                return self._ask(x, rows)
+                return self._ask(x.detach().clone().requires_grad_(), rows)
         return self._ask(x.detach(), rows)
-
-    def _ask(self, x: Tensor, rows: Tensor) -> Tensor:
-        values = super()._ask(x, rows)
-        self.n_examples += len(x)
-        return values
 
     def _take(self, values: Tensor) -> Tensor:
         return values
 
 
 class BlackBox(Model):
-    """A function that may take and return NumPy arrays."""
+    """A function that may take and return NumPy arrays.
+
+    Attributes:
+        n_examples: How many examples it was called with so far.
+    """
 
     def __init__(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run, arrays: bool):
         super().__init__(forward_func, inputs, run)
         self._arrays = arrays
+        self.n_examples = 0
 
     def _call(self, x: Any, args: tuple[Any, ...]) -> Any:
+        self.n_examples += len(x)
         if self._arrays:
             args = tuple(a.detach().numpy() if isinstance(a, Tensor) else a for a in args)
         out = super()._call(x.numpy() if self._arrays else x, args)
         if isinstance(out, (np.ndarray, np.floating)):
-            return torch.as_tensor(np.asarray(out), device=self._inputs.device)
+            # A copy in every case: arrays of one entry count as contiguous at negative strides.
+            return torch.as_tensor(np.array(out, order="C"), device=self._inputs.device)
         return out

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -63,10 +64,7 @@ class Model:
             TypeError: If the output is not a floating-point tensor.
             ValueError: If it has not one row an example.
         """
-        args = tuple(
-            a[rows] if isinstance(a, Tensor) and a.dim() and len(a) == len(self._inputs) else a
-            for a in self._args
-        )
+        args = tuple(self._of_rows(a, rows) for a in self._args)
         with (
             self.clock(),
             torch.set_grad_enabled(x.requires_grad),
@@ -82,6 +80,12 @@ class Model:
                 f"N = {len(x)}, got shape {tuple(out.shape)}"
             )
         return out
+
+    def _of_rows(self, arg: Any, rows: Tensor) -> Any:
+        """Return the rows' own entries of an additional argument that has one for each input."""
+        if not isinstance(arg, (Tensor, np.ndarray)) or arg.shape[:1] != (len(self._inputs),):
+            return arg
+        return arg[rows] if isinstance(arg, Tensor) else arg[rows.numpy(force=True)]
 
     def _call(self, x: Any, args: tuple[Any, ...]) -> Any:
         return self._forward(x, *args)

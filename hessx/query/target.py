@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,19 +41,21 @@ class Targets:
     A class of its own, because a list of targets says which one belongs to each input.
 
     Args:
-        entries: One or more targets in Captum's convention, or contrasts.
+        entries: One or more targets in Captum's convention, or contrasts; an array or a tensor
+            is taken as its list.
     """
 
-    entries: Sequence[Any]
+    entries: Sequence[Any] | np.ndarray | Tensor
 
     def __post_init__(self) -> None:
-        if isinstance(self.entries, (str, int)) or not isinstance(self.entries, Sequence):
-            raise TypeError(f"entries must be a list of targets, got {self.entries!r}")
-        if not self.entries:
+        entries = _plain(self.entries)
+        if isinstance(entries, str) or not isinstance(entries, Sequence):
+            raise TypeError(f"entries must be a list of targets, got {entries!r}")
+        if not entries:
             raise ValueError("entries must hold at least one target")
-        if any(isinstance(entry, Targets) for entry in self.entries):
+        if any(isinstance(entry, Targets) for entry in entries):
             raise TypeError("entries must be targets or contrasts, not Targets")
-        object.__setattr__(self, "entries", tuple(self.entries))
+        object.__setattr__(self, "entries", tuple(entries))
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -118,10 +122,9 @@ def target_index(target: Any, n_rows: int, outputs: torch.Size) -> Tensor:
         return torch.zeros(n_rows, len(outputs), dtype=torch.long, device="cpu")
     if not len(outputs):
         raise ValueError(f"target must be None for a single output (N,), got {target!r}")
-    if isinstance(target, Tensor):
-        if target.is_floating_point() or target.dtype == torch.bool:
-            raise TypeError(f"target must hold integers, got {target.dtype}")
-        target = target.tolist()
+    if isinstance(target, Tensor) and (target.is_floating_point() or target.dtype == torch.bool):
+        raise TypeError(f"target must hold integers, got {target.dtype}")
+    target = _plain(target)
     entries = target if isinstance(target, list) else [target] * n_rows
     if len(entries) == 1:
         entries = entries * n_rows
@@ -129,10 +132,8 @@ def target_index(target: Any, n_rows: int, outputs: torch.Size) -> Tensor:
         raise ValueError(
             f"target must have one entry for each of {n_rows} rows, got {len(entries)}"
         )
-    rows = [entry if isinstance(entry, tuple) else (entry,) for entry in entries]
+    rows = [_integers(entry if isinstance(entry, tuple) else (entry,)) for entry in entries]
     for row in rows:
-        if any(not isinstance(i, int) or isinstance(i, bool) for i in row):
-            raise TypeError(f"target must be an int or a tuple of ints, got {row!r}")
         if len(row) != len(outputs) or any(
             not 0 <= i < c for i, c in zip(row, outputs, strict=True)
         ):
@@ -141,3 +142,18 @@ def target_index(target: Any, n_rows: int, outputs: torch.Size) -> Tensor:
                 f"{tuple(outputs)}"
             )
     return torch.tensor(rows, dtype=torch.long, device="cpu")
+
+
+def _plain(value: Any) -> Any:
+    """Return an array's, a tensor's or a NumPy number's Python value, anything else as it is."""
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic, Tensor)) else value
+
+
+def _integers(row: tuple[Any, ...]) -> tuple[int, ...]:
+    values = [_plain(value) for value in row]
+    try:
+        if not any(isinstance(value, bool) for value in values):
+            return tuple(index(value) for value in values)
+    except TypeError:
+        pass
+    raise TypeError(f"target must be an int or a tuple of ints, got {row!r}")

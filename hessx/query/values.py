@@ -20,9 +20,9 @@ class ValueQuery:
         forward_func: From ``(N, *shape)`` to ``(N,)`` or ``(N, c)`` (or more dimensions, with a
             tuple target); a module or any callable.
         inputs: ``(B, *shape)``.
-        target: Which output, in Captum's convention: an int for all examples; a tensor or list
-            of B ints, one an example; a tuple for outputs of several dimensions, or a list of B
-            tuples; None when there is a single output. Or a `Contrast` of two.
+        target: Which output, in Captum's convention: an int for all examples; a tensor, array or
+            list of B ints, one an example; a tuple for outputs of several dimensions, or a list of
+            B tuples; None when there is a single output. Or a `Contrast` of two.
         run: The call's common arguments.
 
     Attributes:
@@ -42,6 +42,7 @@ class ValueQuery:
         self._model = self._asked(forward_func, inputs, run)
         self._target = target
         self._selection: Selection | None = None
+        self._outputs = torch.Size()
         self._n_rows = len(inputs)
         first = torch.zeros(1, dtype=torch.long, device=inputs.device)
         with count_saved() as saved, self._model.explained():
@@ -64,7 +65,7 @@ class ValueQuery:
             rows: ``(N,)``: whose target and additional arguments each one takes.
 
         Raises:
-            ValueError: If a value is not finite.
+            ValueError: If a value is not finite, or outputs are of another shape than before.
         """
         value = self._ask(x.detach(), rows)
         check_finite(value, rows)
@@ -85,6 +86,12 @@ class ValueQuery:
         out = self._model(x, rows)
         if self._selection is None:
             self._selection = Selection(self._target, self._n_rows, out.shape[1:])
+            self._outputs = out.shape[1:]
+        if out.shape[1:] != self._outputs:
+            raise ValueError(
+                f"forward_func must return outputs of one shape: first {tuple(self._outputs)} an "
+                f"example, later {tuple(out.shape[1:])}"
+            )
         with torch.set_grad_enabled(x.requires_grad):
             return self._take(self._selection(out, rows))
 
