@@ -162,6 +162,62 @@ def test_explanations_of_untrained_layers():
     assert not torch.allclose(cascade.trained, cascade.results[0])
 
 
+def test_explanations_by_gradients_work_under_inference_mode():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)).eval()
+
+    def gradients(model: nn.Module) -> list[torch.Tensor]:
+        with torch.inference_mode(False):
+            return list(torch.autograd.grad(model(torch.ones(1, 3)).sum(), model.parameters()))
+
+    outside = hessx.cascading_randomization(net, gradients)
+    with torch.inference_mode():
+        inside = hessx.cascading_randomization(net, gradients)
+    for expected, found in zip(outside.results, inside.results, strict=True):
+        assert all(map(torch.equal, found, expected))
+
+
+def tied_net() -> nn.Sequential:
+    net = nn.Sequential(nn.Embedding(5, 3), nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 5)))
+    net[1][1].weight = net[0].weight
+    return net
+
+
+@pytest.mark.parametrize("layers", [None, ["0"], ["1.1"], ["0", "1"]])
+def test_tied_layers_of_different_steps_are_refused(layers):
+    with pytest.raises(ValueError, match=r"layers must take .* '0' and '1.1' share one"):
+        hessx.cascading_randomization(tied_net(), weights, layers=layers)
+
+
+def test_tied_layers_may_go_together_or_stay():
+    net = tied_net()
+    together = hessx.cascading_randomization(net, weights, layers=[""])
+    last = together.results[0]
+    assert changed(together.trained, last) == {"0", "1.0", "1.1"}
+    assert torch.equal(last["0.weight"], last["1.1.weight"])
+    without = hessx.cascading_randomization(net, weights, layers=["1.0"])
+    assert changed(without.trained, without.results[0]) == {"1.0"}
+
+
+@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm"])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*is deprecated:FutureWarning")
+def test_old_normalisations_are_refused_and_new_ones_taken(kind):
+    old = nn.Sequential(nn.Linear(3, 3), getattr(nn.utils, kind)(nn.Linear(3, 3)))
+    with pytest.raises(ValueError, match=f"layer '1' has: use .*parametrizations.{kind}"):
+        hessx.cascading_randomization(old, weights)
+    new = nn.Sequential(getattr(nn.utils.parametrizations, kind)(nn.Linear(3, 3)))
+    cascade = hessx.cascading_randomization(new, lambda copy: copy[0].weight.detach().clone())
+    assert not torch.equal(cascade.trained, cascade.results[-1])
+
+
+def test_models_that_cannot_be_copied_are_refused():
+    net = trained_net()
+    net.kept = net[4].weight * 2
+    with pytest.raises(
+        ValueError, match=r"copy.deepcopy can copy, Sequential is not: Only Tensors"
+    ):
+        hessx.cascading_randomization(net, weights)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [

@@ -43,7 +43,7 @@ def test_a_linear_model_loses_the_masked_terms():
     assert found.scores.tolist() == [pytest.approx(expected)]
     area = 0.25 * (logit + 1.5) + 0.25 * (logit + 5) + 0.5 * (logit + 7) / 2
     assert found.auc.item() == pytest.approx(area)
-    assert found.n_calls == 4
+    assert found.n_evaluations == 4
 
 
 @pytest.mark.parametrize("ranking", ["magnitude", "signed"])
@@ -96,7 +96,7 @@ def test_maps_share_what_none_and_what_all_masked_give():
 
     found = hessx.deletion_curve(f, X, MAPS, fractions=[0, 0.5, 1])
     # 2 inputs as they are, 2 all masked, and 4 x 2 halves.
-    assert sum(asked) == found.n_calls == 2 + 2 + 8
+    assert sum(asked) == found.n_evaluations == 2 + 2 + 8
 
 
 def test_fractions_are_whole_cells():
@@ -104,9 +104,44 @@ def test_fractions_are_whole_cells():
     found = hessx.deletion_curve(lambda z: z.sum(1), x, maps, fractions=[0.1, 0.3, 0.4, 0.9])
     assert found.fractions.tolist() == pytest.approx([0, 1 / 3, 1 / 3, 1])
     assert found.scores.tolist() == [[3, 2, 2, 0]]
-    assert found.n_calls == 3
+    assert found.n_evaluations == 3
     single = hessx.deletion_curve(lambda z: z.sum(1), x, maps, fractions=[0.3])
     assert single.auc.item() == single.scores.item() == 2
+
+
+@pytest.mark.parametrize("fractions", [[0.0], [0.0, 0.1]])
+def test_where_nothing_is_masked_the_model_is_not_asked_again(fractions):
+    asked = []
+
+    def f(z):
+        asked.append(len(z))
+        return z.sum(1)
+
+    maps = torch.tensor([[3.0, 2.0, 1.0]])
+    found = hessx.deletion_curve(f, torch.ones(1, 3), maps, fractions=fractions)
+    assert found.scores.tolist() == [[3.0] * len(fractions)]
+    assert asked == [1]
+
+
+def test_failed_probes_are_evaluations():
+    asked = []
+
+    def f(z):
+        asked.append(len(z))
+        return z.numpy().sum(1)
+
+    maps = torch.tensor([[3.0, 2.0, 1.0]])
+    found = hessx.deletion_curve(f, torch.ones(1, 3), maps, fractions=[0, 1])
+    assert found.n_evaluations == sum(asked) == 3
+
+
+def test_paths_of_leg_tv():
+    f = lambda z: z.flatten(1).cumsum(1)[:, ::5].sum(1)  # noqa: E731
+    path = hessx.leg_tv(f, X, K_L=[0.1, 0.5], features=hessx.Grid((2, 2)), n_samples=20).gamma
+    together = hessx.deletion_curve(f, X, path.movedim(1, 0))
+    for place in range(2):
+        alone = hessx.deletion_curve(f, X, path[:, place])
+        assert torch.equal(together.scores[place], alone.scores)
 
 
 def test_grid_averages_finer_maps():

@@ -126,7 +126,7 @@ def test_page_is_whole_and_escaped(page):
 
 def test_numbers_on_the_page_are_the_results(page, maps):
     text = visible_text(page)
-    assert f"{maps.clear_share:.0%} are more than two standard errors from 0" in text
+    assert f"{maps.leg.clear_share:.0%} are more than two standard errors from 0" in text
     assert f"A standard error is {maps.leg.stderr.median():.2g} (the median)" in text
     assert f"It took 65 evaluations of the network, {maps.leg.model_seconds:.1f} s" in text
     assert f"2 values of L together in {maps.path.solver_seconds * 1000:.1f} ms" in text
@@ -167,7 +167,7 @@ def test_a_constant_has_empty_maps(classifier, photograph):
         return torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(len(x), 4)
 
     flat = explained(demo.Classifier("constant", constant, classifier.class_names), photograph)
-    assert flat.clear_share == 0
+    assert flat.leg.clear_share == 0
     text = visible_text(leg_section_page(flat))
     assert text.count("up to ±0.0 ") == 1 + len(LEVELS)
     assert f"= {LEVELS[0]:g} 0 0.0% 0 of 24 0 " in text

@@ -57,11 +57,6 @@ class LegMaps:
         """The methods that it shows."""
         return "LEG" if self.path is None else "LEG, LEG-TV"
 
-    @property
-    def clear_share(self) -> float:
-        """The share of LEG's entries that are more than two standard errors from 0."""
-        return float((self.leg.gamma.abs() > 2 * self.leg.stderr).double().mean())
-
 
 def explain_cells(
     classifier: Classifier,
@@ -146,7 +141,7 @@ def _report(report: Callable[[str], None], maps: LegMaps) -> None:
     report(
         f"leg        {estimate.n_evaluations} evaluations, {estimate.seconds:.1f} s "
         f"({estimate.model_seconds / estimate.seconds:.1%} inside the model), "
-        f"{maps.clear_share:.0%} of the numbers beyond 2 standard errors"
+        f"{estimate.clear_share:.0%} of the numbers beyond 2 standard errors"
     )
     if path is not None:
         values = "1 value" if len(maps.K_L) == 1 else f"{len(maps.K_L)} values"

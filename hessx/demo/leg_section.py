@@ -80,9 +80,9 @@ def _map(maps: LegMaps, gamma: Tensor, title: str, plain: str) -> str:
 def _errors(maps: LegMaps) -> str:
     leg = maps.leg
     return (
-        f"Of the {leg.gamma.numel():,} numbers of LEG {maps.clear_share:.0%} are more than two "
+        f"Of the {leg.gamma.numel():,} numbers of LEG {leg.clear_share:.0%} are more than two "
         "standard errors from 0, where chance alone would put 5%: "
-        f"{error_words(maps.clear_share)}. A standard error is {leg.stderr.median().item():.2g} "
+        f"{error_words(leg.clear_share)}. A standard error is {leg.stderr.median().item():.2g} "
         f"(the median), the largest number {leg.gamma.abs().max().item():.2g}. It took "
         f"{leg.n_evaluations:,} evaluations of the network, {leg.model_seconds:.1f} s."
     )

@@ -25,13 +25,13 @@ class DeletionCurve:
         scores: ``(B, F)`` or ``(K, B, F)`` float64.
         auc: ``(B,)`` or ``(K, B)`` float64: the area under the curve by trapezoids, divided by its
             width, which is the mean height. The smaller, the faster the score falls.
-        n_calls: Examples that the model was asked about.
+        n_evaluations: All examples that the model was asked for.
     """
 
     fractions: Tensor
     scores: Tensor
     auc: Tensor
-    n_calls: int
+    n_evaluations: int
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{value:.4g}" for value in self.auc.flatten()[:4].tolist())
@@ -80,6 +80,8 @@ def deletion_curve(
         attributions: The maps, finite: ``(B, C', h, w)`` with any number of channels, ``(B, h, w)``
             without, or ``(K, B, C', h, w)`` for K maps of each input, scored from one set of calls
             (``(B, h, w)`` and ``(K, B, h, w)`` where inputs have no channels). h <= H and w <= W.
+            The path of ``hessx.leg_tv``, ``gamma (B, M, C', h, w)`` for M values of L, is passed as
+            ``gamma.movedim(1, 0)``.
         target: Which output, in Captum's convention; None for a single output. A
             ``hessx.Contrast(a, b)`` is the difference of their scores.
         baseline: What masked pixels become, in the units of ``inputs`` (black is not 0 for inputs
@@ -144,7 +146,7 @@ def deletion_curve(
         auc = _mean_height(curve, exact)
     if attributions.dim() <= inputs.dim():
         curve, auc = curve[0], auc[0]
-    return DeletionCurve(exact, curve, auc, len(inputs) + len(jobs))
+    return DeletionCurve(exact, curve, auc, query.n_examples)
 
 
 def _jobs(cells: Cells, counts: Tensor) -> Tensor:
@@ -172,7 +174,8 @@ def _curve(
     curve = torch.empty(K, B, len(counts), dtype=torch.float64, device=inputs.device)
     curve[:, :, counts == 0] = query.value.double()[None, :, None]
     with run.progress(len(jobs), "deletion_curve", unit="call") as progress:
-        for some in jobs.split(query.examples_per_batch):
+        # Where nothing is masked there is nothing to ask: no jobs still split into one empty part.
+        for some in jobs.split(query.examples_per_batch) if len(jobs) else ():
             k, row, column = some.to(inputs.device).unbind(1)
             masked = cells.masked(k, row, counts.to(inputs.device)[column])
             x = torch.where(masked, filling[row] if len(filling) > 1 else filling, inputs[row])

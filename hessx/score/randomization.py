@@ -10,6 +10,8 @@ from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from hessx.run import Run, check_choice
 
@@ -52,6 +54,10 @@ def cascading_randomization(
     layer's place in the model, neither on the order nor on which other layers are chosen, and are
     the same on every device. No random state of torch is changed.
 
+    A parameter that several layers share (tied weights) would change in the step of each of them:
+    such layers have to be re-initialised in one step, by a name in ``layers`` that holds them all,
+    or not at all.
+
     Args:
         model: The trained model; only copies of it are changed.
         explain: Called with the copy, first as trained, then after each layer. It is the same copy
@@ -70,7 +76,9 @@ def cascading_randomization(
     Raises:
         TypeError: If ``model`` is no module, ``explain`` not callable, or ``layers`` not names.
         ValueError: If ``order`` or ``seed`` is out of range, or ``layers`` names something that is
-            not there, is named twice, or has no parameters.
+            not there, is named twice, or has no parameters; if layers of different steps share a
+            parameter; or if ``model`` cannot be copied, or has ``torch.nn.utils.weight_norm`` or
+            ``spectral_norm`` (those of ``torch.nn.utils.parametrizations`` are taken).
 
     Source:
         Adebayo et al., Sanity Checks for Saliency Maps (NeurIPS 2018), section 3.1; used in
@@ -93,8 +101,10 @@ def cascading_randomization(
     check_choice("order", order, ("top-down", "bottom-up"))
     numbers = {name: i for i, (name, module) in enumerate(model.named_modules()) if _learns(module)}
     steps = _steps(model, layers, numbers)
+    _check_normalized(model)
+    _check_tied(model, steps)
     names = list(steps) if order == "bottom-up" else list(steps)[::-1]
-    changed = copy.deepcopy(model)
+    changed = _copied(model)
     seeds = _seeds(seed, 1 + max(numbers.values()))
     with run.progress(1 + len(names), "cascading_randomization", unit="model") as progress:
         trained = explain(changed)
@@ -144,17 +154,55 @@ def _steps(
     return steps
 
 
+def _check_normalized(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, (WeightNorm, SpectralNorm)):
+                # Its weight is neither a parameter nor, with a graph, to be copied.
+                kind = "weight_norm" if isinstance(hook, WeightNorm) else "spectral_norm"
+                raise ValueError(
+                    f"model must not have torch.nn.utils.{kind}, as its layer {name!r} has: use "
+                    f"torch.nn.utils.parametrizations.{kind}"
+                )
+
+
+def _check_tied(model: nn.Module, steps: dict[str, list[str]]) -> None:
+    step_of = {layer: step for step, inside in steps.items() for layer in inside}
+    first_owner: dict[int, str] = {}
+    for layer, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            first = first_owner.setdefault(id(parameter), layer)
+            if step_of.get(first) != step_of.get(layer):
+                raise ValueError(
+                    "layers must take those that share a parameter in one step, by a name that "
+                    f"holds them all: {first!r} and {layer!r} share one"
+                )
+
+
+@torch.inference_mode(False)
+def _copied(module: nn.Module) -> nn.Module:
+    """Return a copy whose parameters can have gradients, also for a caller in inference mode."""
+    try:
+        return copy.deepcopy(module)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(
+            f"model must be one that copy.deepcopy can copy, {type(module).__name__} is not: "
+            f"{error}"
+        ) from error
+
+
 def _seeds(seed: int, count: int) -> list[int]:
     # Torch's generator keeps 32 bits of a seed; Python's takes all of them.
     generator = random.Random(seed)
     return [generator.getrandbits(32) for _ in range(count)]
 
 
+@torch.inference_mode(False)
 @torch.no_grad()
 def _reinitialize(layer: nn.Module, seed: int) -> None:
     """Give a layer's own tensors new values; what its children hold stays."""
     # On the CPU: there the values are the same for every device, and one random state is set aside.
-    fresh = copy.deepcopy(layer).to("cpu")
+    fresh = _copied(layer).to("cpu")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         reset = getattr(fresh, "reset_parameters", None)
