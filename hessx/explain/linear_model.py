@@ -153,7 +153,7 @@ class LinearModel:
 def as_tensor(inputs: Any) -> Any:
     """Return NumPy arrays as tensors, anything else as it is."""
     return (
-        torch.from_numpy(np.ascontiguousarray(inputs)) if isinstance(inputs, np.ndarray) else inputs
+        torch.from_numpy(np.array(inputs, order="C")) if isinstance(inputs, np.ndarray) else inputs
     )
 
 
