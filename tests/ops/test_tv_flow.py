@@ -206,6 +206,20 @@ def test_several_radii_equal_single_ones(native_level):
             assert torch.equal(potential[:, k], single_potential[:, 0])
 
 
+def test_paths_equal_single_radii_on_hundreds_of_pictures(native_level):
+    """Also where the mean is half a unit: the way to a solution must not decide its rounding."""
+    generator = torch.Generator().manual_seed(8)
+    tied = torch.randint(-3, 4, (400, 8, 8), generator=generator).double()
+    smooth = torch.randn(100, 8, 8, generator=generator, dtype=torch.float64).cumsum(1)
+    estimate = torch.cat([tied, smooth])
+    radius = largest_difference(estimate) * torch.tensor([0.6, 0.5, 0.4, 0.3, 0.2]).double()
+    solution, potential, _ = tv_flow(estimate, radius)
+    for k in range(radius.shape[1]):
+        single, single_potential, _ = tv_flow(estimate, radius[:, k : k + 1])
+        assert torch.equal(solution[:, k], single[:, 0])
+        assert torch.equal(potential[:, k], single_potential[:, 0])
+
+
 def test_walks_and_solutions_from_scratch_meet():
     """Short and long steps at a size where both are taken, and walks that start late."""
     estimate = pictures(1, 40, 36).cumsum(1)
