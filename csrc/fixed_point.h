@@ -60,7 +60,8 @@ class FixedPoint {
     }
   }
 
-  // A picture in units, less its mean rounded to a unit, as real numbers.
+  // A picture in units, less its mean rounded to a unit, halves up, as real numbers: a constant
+  // that is added to the picture is added to its mean, so that nothing of it is left.
   void store(const int64_t* picture, double* out) const {
     const int64_t pixels = size_.pixels();
     // In two halves: a sum of 51-bit numbers may not fit an int64_t.
@@ -69,9 +70,10 @@ class FixedPoint {
       high += picture[i] >> 26;
       low += picture[i] & ((int64_t{1} << 26) - 1);
     }
-    const int64_t rest = high % pixels * (int64_t{1} << 26) + low;
-    const int64_t mean = high / pixels * (int64_t{1} << 26) +
-                         static_cast<int64_t>(::rint(static_cast<double>(rest) / pixels));
+    // Downwards, also below zero, so that the rest is none below.
+    const int64_t whole = high / pixels - (high % pixels < 0);
+    const int64_t rest = (high - whole * pixels) * (int64_t{1} << 26) + low;
+    const int64_t mean = whole * (int64_t{1} << 26) + (2 * rest + pixels) / (2 * pixels);
     const PowerOfTwo<double> real(top_ - bits_);
     for (int64_t i = 0; i < pixels; ++i) out[i] = real * static_cast<double>(picture[i] - mean);
   }

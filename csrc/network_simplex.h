@@ -35,7 +35,7 @@ struct Prices {
 //   ahead(e, up): how much more (up) or less an edge at rest takes until the next breakpoint;
 //   behind(e, up): how much it can take back until the one before; 0 at a breakpoint;
 //   enter(e, up): moves into the piece in that direction, becomes a tree edge;
-//   leave(e, up, flow): a tree edge comes to rest at the breakpoint in that direction;
+//   leave(e, up): a tree edge comes to rest at the breakpoint in that direction;
 //   pass(e, up): from rest to rest at the next breakpoint.
 // They keep lower and upper.
 template <class Graph, class Edges>

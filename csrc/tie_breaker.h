@@ -1,4 +1,4 @@
-// Costs of the edges that make the optimal flow unique.
+// Costs of the edges that make the optimal flow unique, unless hashes tie.
 #pragma once
 
 #include <cstdint>
@@ -9,9 +9,10 @@ namespace hessx {
 namespace HESSX_LEVEL {
 
 // An edge costs 2^scale plus a hash of the edge's number, so small that it only chooses among
-// the optimal flows of unit cost, and so large that it chooses one. With unit costs the price of a
-// cycle is an integer; the hashes of a cycle's edges, fewer than there are nodes, add up to less
-// than a quarter of 2^scale. Potentials of all nodes, the artificial ones included, fit an int64_t.
+// the optimal flows of unit cost, and so large that it most likely chooses one. With unit costs the
+// price of a cycle is an integer; the hashes of a cycle's edges, fewer than there are nodes, add up
+// to less than a quarter of 2^scale. Potentials of all nodes, the artificial ones included, fit an
+// int64_t.
 class TieBreaker {
  public:
   explicit TieBreaker(int64_t nodes) {

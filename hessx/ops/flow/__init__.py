@@ -21,23 +21,28 @@ def tv_flow(
     D g is a flow on the faces of the grid, so that this is a minimum-cost flow, solved by a network
     simplex in integers: in fixed point, with the radius rounded inward by two units of
     2^-45 |D estimate|_inf at 28 x 28 pixels (2^-42 at 224 x 224). The solution never exceeds the
-    radius, not by a bit.
+    radius, not by a bit, but for the two ends below, which are taken in float64.
 
     Many pictures can be optimal. Of these the one with the least ``sum_e u_e |(D g)_e|`` is
-    returned, u_e a hash of the number of the edge: it depends neither on the other radii nor on the
-    rest of the batch nor on the number of threads. (Without the compiled kernels, any of them:
-    HiGHS solves the program then.)
+    returned, u_e a hash of the number of the edge. It depends neither on the rest of the batch nor
+    on the number of threads, nor, unless hashes tie, on the other radii: they have 35 bits at
+    28 x 28 pixels, 23 at 224 x 224 and 21 at the most pixels, so that this is next to certain for
+    small grids and likely for large ones; a tie costs no optimality. (Without the compiled kernels,
+    any optimum: HiGHS solves the program then.)
 
-    - radius >= |D estimate|_inf: the solution is 0.
-    - radius 0, or below three units of the fixed point: the solution is estimate - mean.
+    - radius >= |D estimate|_inf, as float64 gives it: the solution is 0.
+    - radius 0, or below three units of the fixed point: the solution is estimate - mean, whose
+      differences are off by its rounding, some 1e-16 of its largest number, and may exceed the
+      radius by that.
 
     Tensors of a GPU are solved on the CPU and the results moved back. There is no gradient.
 
     Args:
-        estimate: Pictures (N, p1, p2), float64, finite; 2^20 pixels at most. Any grid, also of one
+        estimate: Pictures (N, p1, p2), float64, finite; 2^17 pixels at most. Any grid, also of one
             row or column.
         radius: Radii (N, M) of each picture, float64, >= 0, in any order; or a sequence of M
-            numbers, or one number, for all pictures. Several radii cost less than as many calls.
+            numbers, or one number, for all pictures. Several radii that are close to each
+            other cost less than as many calls, except on long thin grids, where they can cost more.
 
     Returns:
         solution (N, M, p1, p2), float64; potential (N, M, p1 - 1, p2 - 1), int32: the optimal dual,

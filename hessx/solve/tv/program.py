@@ -58,7 +58,8 @@ def solve_tv(
     Raises:
         TypeError: If estimate or radius is no tensor of float32 or float64.
         ValueError: If the shapes do not fit, a number is not finite, a radius is negative, tol or
-            max_iterations is out of range, or the solver does not exist.
+            max_iterations is out of range, the solver does not exist, or an exact one is given
+            more than 2^17 pixels.
         RuntimeError: If the network simplex is asked for and the library was built without C++.
 
     Source: Definition 2 of "Statistically Consistent Saliency Estimation" (ICLR 2020 submission),
