@@ -41,8 +41,9 @@ def tv_flow(
         estimate: Pictures (N, p1, p2), float64, finite; 2^17 pixels at most. Any grid, also of one
             row or column.
         radius: Radii (N, M) of each picture, float64, >= 0, in any order; or a sequence of M
-            numbers, or one number, for all pictures. Several radii that are close to each
-            other cost less than as many calls, except on long thin grids, where they can cost more.
+            numbers, or one number, for all pictures. At 28 x 28 pixels several radii cost less
+            than as many calls, the less the closer they are; on large or long thin grids some
+            distances between radii cost more than that.
 
     Returns:
         solution (N, M, p1, p2), float64; potential (N, M, p1 - 1, p2 - 1), int32: the optimal dual,
