@@ -119,7 +119,8 @@ def leg_tv(
         mean: ``"empirical"`` takes the means of LEG's gamma, ``"zero"`` none. A covariance for
             which the one vector is no eigenvector determines the mean itself.
         solver: ``"auto"``: the network simplex, or HiGHS where the library has no compiled
-            kernels or for another covariance, or the first-order method on a GPU; or one of
+            kernels or for another covariance, or the first-order method on a GPU and for grids of
+            more than 2^17 cells; or one of
             ``"network-simplex"``, ``"highs"``, ``"first-order"``.
         sigma: See :func:`hessx.leg`.
         covariance: See :func:`hessx.leg`; positive definite. Any other than ``GridTV`` leaves the

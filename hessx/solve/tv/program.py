@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hessx import ops
 from hessx.backends import backend, choose
+from hessx.ops.flow.rules import MAX_PIXELS
 from hessx.ops.grid.rules import edge_count
 from hessx.solve.tv.certificate import difference, dual_value, relative_gap
 from hessx.solve.tv.checks import check_estimate, check_levels
@@ -46,7 +47,8 @@ def solve_tv(
         radius: ``(N, M)``, finite, >= 0: M programs for each estimate.
         solver: ``"network-simplex"`` (C++; exact), ``"highs"`` (exact), ``"first-order"`` (on the
             estimate's device, until ``tol``), or ``"auto"``: the first-order method for tensors
-            that are not on the CPU, else the network simplex, or HiGHS where the library was
+            that are not on the CPU and for pictures of more than 2^17 pixels, else the network
+            simplex, or HiGHS where the library was
             built without C++ or the backend ``"reference"`` is forced.
         tol: Relative gap, > 0, at which the first-order method stops.
         max_iterations: Most steps of the first-order method, >= 1. The gap reached is in the
@@ -84,15 +86,15 @@ def solve_tv(
         raise ValueError(f"max_iterations must be >= 1, got {max_iterations}")
     estimate, radius = estimate.detach(), radius.detach().to(estimate.device, torch.float64)
     if solver == "auto":
-        solver = _automatic(estimate.device)
+        solver = _automatic(estimate)
     if solver == "first-order":
         return first_order(estimate, radius, tol, max_iterations)
     with backend("native" if solver == "network-simplex" else "reference"):
         return _exact(estimate, radius, solver)
 
 
-def _automatic(device: torch.device) -> str:
-    if device.type != "cpu":
+def _automatic(estimate: Tensor) -> str:
+    if estimate.device.type != "cpu" or estimate[0].numel() > MAX_PIXELS:
         return "first-order"
     native = choose("cpu", ("native", "reference")) == "native"
     return "network-simplex" if native else "highs"
