@@ -109,6 +109,21 @@ def test_additional_arrays_go_with_their_rows():
     torch.testing.assert_close(query.values(X[:2], torch.tensor([2, 0])), expected)
 
 
+@pytest.mark.parametrize("kind", [ValueQuery, GradientQuery])
+def test_no_graph_outlives_a_query(kind):
+    hidden = []
+
+    class Layer(nn.Module):
+        def forward(self, x):
+            y = (2 * x).tanh()
+            hidden.append(weakref.ref(y))
+            return y
+
+    kind(nn.Sequential(Layer(), nn.Linear(4, 5), nn.Softmax(1)), X, 0, Run())
+    gc.collect()
+    assert all(reference() is None for reference in hidden)
+
+
 def test_no_parameter_gradient_is_computed():
     model = net()
     for parameter in model.parameters():

@@ -156,13 +156,17 @@ class Saved:
         self._seen: set[int] = set()
 
     def add(self, tensor: Tensor) -> Tensor:
-        """Count ``tensor`` and return it."""
+        """Count ``tensor`` and return it, without its graph.
+
+        An operation that saves its own output (softmax, tanh) would otherwise hold itself alive;
+        autograd puts the graph back when it unpacks what was saved.
+        """
         storage = tensor.untyped_storage()
         owner = tensor if tensor._base is None else tensor._base
         if not isinstance(owner, nn.Parameter) and storage.data_ptr() not in self._seen:
             self._seen.add(storage.data_ptr())
             self.bytes += storage.nbytes()
-        return tensor
+        return tensor.detach()
 
 
 @contextmanager
