@@ -84,15 +84,15 @@ def predicted(net: nn.Module, x: Tensor) -> tuple[int, float]:
 
 
 @torch.no_grad()
-def telling_variance(subject: Subject, x: Tensor, target: int) -> float:
+def telling_variance(subject: Subject, x: Tensor, target: int, grid: hessx.Grid) -> float:
     """Return which of VARIANCES changes the probability of the target most.
 
     The paper asks for perturbations "large enough to change the prediction probabilities but small
     enough to avoid major changes in the image": with too little noise the probability stays where
     it is, with too much it stays at 0. In between, its deviation over some draws has a maximum.
     """
-    features = GRID.bind(x.shape[1:])
-    noise = features.lift(hessx.ops.grid_normal(_PILOT_DRAWS, *GRID.size, seed=0).flatten(1))
+    features = grid.bind(x.shape[1:])
+    noise = features.lift(hessx.ops.grid_normal(_PILOT_DRAWS, *grid.size, seed=0).flatten(1))
 
     def deviation(variance: float) -> float:
         noisy = (x + subject.sigma(variance) * noise).clamp(*subject.range)

@@ -84,7 +84,7 @@ class Case:
         """Read a photograph and choose its noise."""
         x = subject.inputs(photograph)
         target, probability = predicted(subject.net, x)
-        variance = telling_variance(subject, x, target)
+        variance = telling_variance(subject, x, target, GRID)
         print(
             f"{subject.classifier.name}, {photograph}: "
             f"{subject.classifier.class_names[target]} {probability:.2f}, variance {variance:g}",

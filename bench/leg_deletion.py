@@ -1,7 +1,7 @@
 """Which maps find the pixels that count? Section 5.2 of the LEG paper.
 
 ``python -m bench.leg_deletion`` explains photographs by LEG, LEG-TV and the methods that the paper
-compares with, paints the most important cells of a 28 x 28 grid black, more and more of them, and
+compares with, paints the most important cells of a grid black, more and more of them, and
 averages the log-odds of the class over the photographs. "random" is a random order of the cells.
 
 Maps are ranked twice: by magnitude, summed over channels, as the paper ranks LEG; and signed, which
@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--net", choices=SUBJECTS, default="efficientnet")
     parser.add_argument("--photographs", nargs="+", default=list(RECOGNISED))
     parser.add_argument("--samples", type=int, default=1000, help="evaluations for each map")
+    parser.add_argument("--grid", type=int, default=GRID.size[0], help="cells along a side")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and pictures")
     options = parser.parse_args()
     print(machine())
@@ -52,7 +53,8 @@ def main() -> None:
     found = []
     for name, x in inputs.items():
         start = time.perf_counter()
-        found.append(Explained.of(subject, name, x, options.samples))
+        grid = hessx.Grid((options.grid, options.grid), channels=GRID.channels)
+        found.append(Explained.of(subject, name, x, options.samples, grid))
         print(f"{found[-1].title}: {time.perf_counter() - start:.0f} s", flush=True)
     stem = f"leg_deletion_{options.net}"
     write_table(curves(found), options.out / f"{stem}_curves.csv", show=False)
@@ -73,6 +75,7 @@ class Explained:
         seconds: By method.
         scores: By ranking, ``(K, F)``: log-odds of each method.
         auc: By ranking, ``(K,)``.
+        grid: The cells.
     """
 
     photograph: str
@@ -82,12 +85,15 @@ class Explained:
     seconds: Mapping[str, float]
     scores: Mapping[str, Tensor]
     auc: Mapping[str, Tensor]
+    grid: hessx.Grid
 
     @classmethod
-    def of(cls, subject: Subject, photograph: str, x: Tensor, samples: int) -> Explained:
+    def of(
+        cls, subject: Subject, photograph: str, x: Tensor, samples: int, grid: hessx.Grid
+    ) -> Explained:
         """Explain a photograph by every method and delete by every map."""
         target, probability = predicted(subject.net, x)
-        variance = telling_variance(subject, x, target)
+        variance = telling_variance(subject, x, target, grid)
         black, white = subject.range
         question = Question(
             subject.net,
@@ -96,10 +102,10 @@ class Explained:
             black,
             white,
             subject.last_convolution,
-            grid=GRID.size,
+            grid=grid.size,
             n_samples=samples,
         )
-        maps, seconds = leg_maps(question, subject.sigma(variance))
+        maps, seconds = leg_maps(question, subject.sigma(variance), grid)
         for name, method in BASELINES.items():
             start = time.perf_counter()
             maps[name] = method(question).expand_as(x).float()
@@ -116,17 +122,19 @@ class Explained:
                 baseline=black,
                 fractions=FRACTIONS,
                 ranking=ranking,
-                grid=GRID.size,
+                grid=grid.size,
             )
             scores[ranking], auc[ranking] = curve.scores[:, 0], curve.auc[:, 0]
         title = (
             f"{photograph}: {subject.classifier.class_names[target].partition(',')[0]} "
             f"{probability:.2f}, variance {variance:g}"
         )
-        return cls(photograph, title, x, maps, seconds, scores, auc)
+        return cls(photograph, title, x, maps, seconds, scores, auc, grid)
 
 
-def leg_maps(question: Question, sigma: float) -> tuple[dict[str, Tensor], dict[str, float]]:
+def leg_maps(
+    question: Question, sigma: float, grid: hessx.Grid
+) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Return LEG's and LEG-TV's maps, on the pixels, and the seconds they took."""
     start = time.perf_counter()
     estimate = hessx.leg(
@@ -134,7 +142,7 @@ def leg_maps(question: Question, sigma: float) -> tuple[dict[str, Tensor], dict[
         question.x,
         question.target,
         sigma=sigma,
-        features=GRID,
+        features=grid,
         n_samples=question.n_samples,
         clip=(question.black, question.white),
         seed=question.seed,
@@ -146,12 +154,12 @@ def leg_maps(question: Question, sigma: float) -> tuple[dict[str, Tensor], dict[
         start = time.perf_counter()
         found[name] = hessx.leg_tv_from(estimate, K_L=k_l).gamma
         seconds[name] = asked + time.perf_counter() - start
-    on_pixels = GRID.bind(question.x.shape[1:])
+    on_pixels = grid.bind(question.x.shape[1:])
     return {name: on_pixels.lift(gamma.flatten(1)) for name, gamma in found.items()}, seconds
 
 
 def _random_order(question: Question) -> Tensor:
-    cells = GRID.size[0] * GRID.size[1]
+    cells = question.grid[0] * question.grid[1]
     generator = torch.Generator().manual_seed(question.seed)
     order = torch.rand(cells, generator=generator)
     return order[question.cell_of_pixel()].expand_as(question.x)
@@ -246,7 +254,7 @@ def draw_masked(subject: Subject, found: Sequence[Explained], path: Path) -> Non
     for one in found:
         panels = [Panel(displayed(subject.classifier, one.x[0]))]
         for method, attribution in one.maps.items():
-            masked = mask(one.x, attribution, subject.range[0], _ranking_of(method))
+            masked = mask(one.x, attribution, subject.range[0], _ranking_of(method), one.grid)
             panels.append(Panel(displayed(subject.classifier, masked[0])))
         lines[one.photograph] = panels
     draw_panels(lines, ["image", *found[0].maps], path)
@@ -257,9 +265,9 @@ def _ranking_of(method: str) -> str:
     return "signed" if method in ("KernelSHAP", "LIME", "C-Shapley") else "magnitude"
 
 
-def mask(x: Tensor, attribution: Tensor, black: float, ranking: str) -> Tensor:
+def mask(x: Tensor, attribution: Tensor, black: float, ranking: str, grid: hessx.Grid) -> Tensor:
     """Return the picture that `hessx.deletion_curve` asks the net about at MASKED_SHARE."""
-    cells = cells_of(attribution, x, GRID.size, signed=ranking == "signed")
+    cells = cells_of(attribution, x, grid.size, signed=ranking == "signed")
     first = torch.zeros(1, dtype=torch.long)
     count = torch.tensor([round(MASKED_SHARE * cells.number)])
     return torch.where(cells.masked(first, first, count), black, x)

@@ -15,6 +15,7 @@ from bench.classifiers import VARIANCES, Subject
 from hessx.demo.classifier import Classifier
 
 X = torch.zeros(1, 3, 28, 28)
+GRID = hessx.Grid((7, 7))
 
 
 class Tiny(nn.Module):
@@ -43,7 +44,7 @@ def subject(monkeypatch):
     subject = Subject(classifier, net, 28, net.maps, ["maps", "head"])
     monkeypatch.setitem(classifiers.SUBJECTS, "squeezenet", lambda: subject)
     for module in (classifiers, leg_cascade, leg_deletion):
-        monkeypatch.setattr(module, "GRID", hessx.Grid((7, 7)))
+        monkeypatch.setattr(module, "GRID", GRID)
     return subject
 
 
@@ -68,7 +69,7 @@ def test_noise_is_neither_too_little_nor_too_much(subject):
 
     grey = torch.full((1, 3, 28, 28), 0.5)
     found = classifiers.telling_variance(
-        Subject(subject.classifier, Threshold(), 28, subject.net.maps, []), grey, 0
+        Subject(subject.classifier, Threshold(), 28, subject.net.maps, []), grey, 0, GRID
     )
     # Pixels have 4 times the variance, edges less.
     assert found == pytest.approx(1e-3)
@@ -124,7 +125,7 @@ def test_curves_average_photographs():
         area = dict.fromkeys(leg_deletion.RANKINGS, scores.mean(1))
         maps = dict.fromkeys(["LEG", "random"], torch.zeros(1, 3, 28, 28))
         seconds = dict.fromkeys(maps, float(factor))
-        found.append(leg_deletion.Explained("a", "a", X, maps, seconds, by_ranking, area))
+        found.append(leg_deletion.Explained("a", "a", X, maps, seconds, by_ranking, area, GRID))
     rows = leg_deletion.curves(found)
     assert len(rows) == 2 * 2 * len(falling)
     # Falls of 2 and 4: a mean end of -1.5, a deviation of sqrt(2), an error of 1.
@@ -144,7 +145,7 @@ def test_curves_average_photographs():
 def test_a_tenth_is_masked(subject):
     x = subject.inputs("coffee") + 0.1
     attribution = torch.rand(1, 1, 7, 7)
-    masked = leg_deletion.mask(x, attribution, 0.0, "magnitude")
+    masked = leg_deletion.mask(x, attribution, 0.0, "magnitude", GRID)
     black = (masked == 0).all(1)[0]
     # Five cells of 16 pixels, the nearest to a tenth of 49.
     assert black.sum() == 5 * 16
