@@ -18,6 +18,7 @@ from torch import Tensor
 from bench.common import compare, machine, parser, print_row, thread_counts
 from hessx import ops
 from hessx.ops.grid import spectral
+from hessx.ops.grid.rules import edge_count
 
 # Grids, rows and columns of each.
 SIZES = [(1, 28, 28), (256, 28, 28), (64, 56, 56), (1, 224, 224), (8, 224, 224)]
@@ -93,7 +94,7 @@ def report(
 
 def bench_operators(n: int, p1: int, p2: int, device: torch.device, compiling: bool) -> None:
     g = torch.randn(n, p1, p2, device=device)
-    edges = torch.randn(n, 2 * p1 * p2 - p1 - p2, device=device), p1, p2
+    edges = torch.randn(n, edge_count(p1, p2), device=device), p1, p2
     psi = torch.randn(n, p1 - 1, p2 - 1, device=device)
     for name, kernel, plain, arguments in [
         ("D", ops.grid_difference, torch_difference, (g,)),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hessx import ops
 from hessx.covariance import Covariance, CovarianceRoot, GridTV, Identity
+from hessx.ops.grid.rules import edge_count
 
 _PHASE = math.pi / 4
 _NODES = 100
@@ -60,7 +61,7 @@ def laws(sigma: float, grid: tuple[int, int]) -> tuple[Law, Law]:
     The trace of ``D^T D + 1 1^T / p`` is ``2 m + 1``: each of the m edges counts at both its ends.
     """
     p1, p2 = grid
-    edges = 2 * p1 * p2 - p1 - p2
+    edges = edge_count(p1, p2)
     independent = sigma * math.sqrt((2 * edges + 1) / (p1 * p2))
     return Law("GridTV", GridTV(), sigma, grid), Law("independent", Identity(), independent, grid)
 

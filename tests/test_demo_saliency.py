@@ -18,7 +18,7 @@ from hessx import demo, plot
 from hessx.demo.numbers import signed
 from hessx.demo.saliency import PATH_SHARES
 from hessx.demo.saliency_section import saliency_section, second_order_note
-from tests.references.pages import References, visible_text
+from tests.references.pages import References, assert_whole_and_escaped, visible_text
 
 SIDE = 16
 
@@ -116,17 +116,7 @@ def test_smoothing_averages_everything(classifier, photograph, tmp_path):
 
 
 def test_page_is_whole_and_escaped(page):
-    parser = References()
-    parser.feed(page)
-    inside = {value[1:] for value in parser.references if value.startswith("#")}
-    assert inside == {"photo"}
-    assert inside <= set(parser.ids)
-    assert all(value.startswith(("#", "data:")) for value in parser.references)
-    assert not re.search(r"https?://|@import|url\(|\$", page)
-    assert "<b>" not in page
-    assert "<i>." not in page
-    assert "“&lt;b&gt;”" in page
-    assert "tiny &amp; fake" in page
+    assert_whole_and_escaped(page)
 
 
 def test_pictures_have_words(page):

@@ -8,10 +8,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from hessx import ops
 from hessx.covariance import Covariance, Factor, GridTV, check_sigma
 from hessx.features import FeatureMap
 from hessx.solve.tv import largest_bound, solve_tv, solve_tv_general
+from hessx.solve.tv.certificate import difference, largest
 from hessx.solve.tv.constraint import Constraint
 
 
@@ -93,13 +93,13 @@ class _Flow:
         self._variance = variance
 
     def largest(self, estimate: Tensor) -> Tensor:
-        return self._variance * _steepest(estimate)
+        return self._variance * largest(difference(estimate))
 
     def solve(self, estimate: Tensor, L: Tensor, solver: str) -> Solved:
         # From L_max on the solution is constant, also where the division rounds down.
-        reached = self.largest(estimate)[..., None] <= L
+        steepest = largest(difference(estimate))[..., None]
         radius = L / self._variance
-        radius = torch.where(reached, radius.maximum(_steepest(estimate)[..., None]), radius)
+        radius = torch.where(self._variance * steepest <= L, radius.maximum(steepest), radius)
         found = solve_tv(estimate.flatten(0, 1), radius.flatten(0, 1), solver=solver)
         return Solved(
             found.solution.unflatten(0, L.shape[:2]),
@@ -137,10 +137,3 @@ class _General:
             torch.stack([one.gap for one in found], 1),
             "highs",
         )
-
-
-def _steepest(estimate: Tensor) -> Tensor:
-    """Return ``|D estimate|_inf``: ``(G, C, p1, p2)`` to ``(G, C)``."""
-    edges = ops.grid_difference(estimate.flatten(0, 1)).abs()
-    largest = edges.amax(1) if edges.shape[1] else edges.new_zeros(len(edges))
-    return largest.reshape(estimate.shape[:2])

@@ -33,6 +33,7 @@ class BlackBoxQuery(ValueQuery):
     """
 
     _model: BlackBox
+    _answers_several = True
 
     def __init__(
         self,
@@ -51,9 +52,6 @@ class BlackBoxQuery(ValueQuery):
         """How many examples the function was called with so far."""
         return self._model.n_examples
 
-    def _check_target(self, target: Any) -> None:
-        pass
-
     def _asked(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run) -> BlackBox:
         return BlackBox(forward_func, inputs, run, self._arrays)
 
@@ -65,9 +63,6 @@ class BlackBoxQuery(ValueQuery):
             with suppress(Exception):
                 return self._ask(x.detach().clone().requires_grad_(), rows)
         return self._ask(x.detach(), rows)
-
-    def _take(self, values: Tensor) -> Tensor:
-        return values
 
 
 class BlackBox(Model):

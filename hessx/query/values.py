@@ -37,8 +37,12 @@ class ValueQuery:
             in training mode with layers that behave differently there.
     """
 
+    # Whether values are those of several targets, (N, T), or of the one, (N,).
+    _answers_several = False
+
     def __init__(self, forward_func: Callable[..., Tensor], inputs: Tensor, target: Any, run: Run):
-        self._check_target(target)
+        if isinstance(target, Targets) and not self._answers_several:
+            raise TypeError("target must be one target here, got several: hessx.Targets")
         self._model = self._asked(forward_func, inputs, run)
         self._target = target
         self._selection: Selection | None = None
@@ -71,10 +75,6 @@ class ValueQuery:
         check_finite(value, rows)
         return value
 
-    def _check_target(self, target: Any) -> None:
-        if isinstance(target, Targets):
-            raise TypeError("target must be one target here, got several: hessx.Targets")
-
     def _asked(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run) -> Model:
         return Model(forward_func, inputs, run)
 
@@ -93,11 +93,8 @@ class ValueQuery:
                 f"example, later {tuple(out.shape[1:])}"
             )
         with torch.set_grad_enabled(x.requires_grad):
-            return self._take(self._selection(out, rows))
-
-    def _take(self, values: Tensor) -> Tensor:
-        """Return what this query answers of the values ``(N, T)`` of all its targets."""
-        return values[:, 0]
+            values = self._selection(out, rows)
+            return values if self._answers_several else values[:, 0]
 
 
 class GradientQuery(ValueQuery):

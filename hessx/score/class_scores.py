@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessx.query import BlackBoxQuery, Targets
+from hessx.query import BlackBoxQuery
 from hessx.query.black_box import BlackBox
 from hessx.run import Run, check_choice
 
@@ -80,6 +80,8 @@ class ScoreQuery(BlackBoxQuery):
         value: ``(B,)``, the score at the inputs.
     """
 
+    _answers_several = False
+
     def __init__(
         self,
         forward_func: Callable[..., Any],
@@ -91,15 +93,8 @@ class ScoreQuery(BlackBoxQuery):
         self._scores = scores
         super().__init__(forward_func, inputs, target, run)
 
-    def _check_target(self, target: Any) -> None:
-        if isinstance(target, Targets):
-            raise TypeError("target must be one target here, got several: hessx.Targets")
-
     def _asked(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run) -> BlackBox:
         return _Scored(forward_func, inputs, run, self._scores)
-
-    def _take(self, values: Tensor) -> Tensor:
-        return values[:, 0]
 
 
 class _Scored(BlackBox):

@@ -19,6 +19,21 @@ class References(HTMLParser):
         self.ids += [values["id"]] if "id" in values else []
 
 
+def assert_whole_and_escaped(page):
+    """A page about a photograph named a<i> and a class named <b>: no reference leads outside."""
+    parser = References()
+    parser.feed(page)
+    inside = {value[1:] for value in parser.references if value.startswith("#")}
+    assert inside == {"photo"}
+    assert inside <= set(parser.ids)
+    assert all(value.startswith(("#", "data:")) for value in parser.references)
+    assert not re.search(r"https?://|@import|url\(|\$", page)
+    assert "<b>" not in page
+    assert "<i>." not in page
+    assert "“&lt;b&gt;”" in page
+    assert "tiny &amp; fake" in page
+
+
 def visible_text(page):
     """Return the text of a page's main part, single spaces between the words."""
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page.split("<main>")[1]))

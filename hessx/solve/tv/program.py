@@ -48,8 +48,8 @@ def solve_tv(
         solver: ``"network-simplex"`` (C++; exact), ``"highs"`` (exact), ``"first-order"`` (on the
             estimate's device, until ``tol``), or ``"auto"``: the first-order method for tensors
             that are not on the CPU and for pictures of more than 2^17 pixels, else the network
-            simplex, or HiGHS where the library was
-            built without C++ or the backend ``"reference"`` is forced.
+            simplex, or HiGHS where the library was built without C++ or the backend
+            ``"reference"`` is forced.
         tol: Relative gap, > 0, at which the first-order method stops.
         max_iterations: Most steps of the first-order method, >= 1. The gap reached is in the
             result.
@@ -121,7 +121,7 @@ def _certified(
     """Return objectives, gaps and flows, some programs at a time."""
     n, values = radius.shape
     m = edge_count(*estimate.shape[1:])
-    picture = torch.arange(n).repeat_interleave(values)
+    picture, centre = torch.arange(n).repeat_interleave(values), difference(estimate)
     objective, gap = torch.empty_like(radius).flatten(), torch.empty_like(radius).flatten()
     flow = solution.new_empty(n * values, m)
     rows = max(1, _EDGES_AT_ONCE // max(1, m))
@@ -129,8 +129,6 @@ def _certified(
         part = slice(start, start + rows)
         flow[part] = ops.grid_curl_adjoint(potential.flatten(0, 1)[part].double())
         objective[part] = difference(solution.flatten(0, 1)[part]).abs().sum(-1)
-        centre = difference(estimate[picture[part]])
-        gap[part] = relative_gap(
-            objective[part], dual_value(flow[part], centre, radius.flatten()[part])
-        )
+        dual = dual_value(flow[part], centre[picture[part]], radius.flatten()[part])
+        gap[part] = relative_gap(objective[part], dual)
     return tuple(x.unflatten(0, (n, values)) for x in (objective, gap, flow))

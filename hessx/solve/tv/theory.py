@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from hessx.ops.grid.rules import edge_count
+
 
 def theory_bound(p1: int, p2: int, n: int, eps: float = 0.05) -> float:
     """Return the L of Theorem 1: ``2 |D^+|_1 sqrt(2 log(2 m / eps) / n)``.
@@ -42,7 +44,7 @@ def theory_bound(p1: int, p2: int, n: int, eps: float = 0.05) -> float:
             raise ValueError(f"{name} must be >= 1, got {value}")
     if not 0 < eps < 1:
         raise ValueError(f"eps must be between 0 and 1, got {eps}")
-    m = 2 * p1 * p2 - p1 - p2
+    m = edge_count(p1, p2)
     if m == 0:
         return 0.0
     return 2 * pseudo_inverse_norm(p1, p2) * math.sqrt(2 * math.log(2 * m / eps) / n)
