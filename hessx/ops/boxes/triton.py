@@ -66,6 +66,8 @@ def _windows_kernel(
     out += entry * stride_out + first_out
     if ADD:
         total += tl.load(out + (i * columns + j), mask=inside, other=0.0)
+        # In a tile of few numbers several threads read one, and one of them writes it.
+        tl.debug_barrier()
     tl.store(out + (i * columns + j), total.to(out.dtype.element_ty), mask=inside)
 
 
