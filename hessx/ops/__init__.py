@@ -1,6 +1,7 @@
 """Ops: the arithmetic that is worth a kernel, one call for every device and backend."""
 
 from hessx.ops import table
+from hessx.ops.boxes import box_sums, box_sums_adjoint
 from hessx.ops.edges import edge_divergence, edge_prox, edge_update
 from hessx.ops.eigh import eigh
 from hessx.ops.flow import tv_flow
@@ -21,6 +22,8 @@ from hessx.ops.softmax import softmax_product
 from hessx.ops.trust_region import trust_region
 
 __all__ = [
+    "box_sums",
+    "box_sums_adjoint",
     "core_moments",
     "cross_moments",
     "edge_divergence",

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from hessx import backends
+from hessx.ops.boxes import rules as boxes
 from hessx.ops.edges import rules as edges
 from hessx.ops.eigh import rules as eigh
 from hessx.ops.flow import rules as flow
@@ -196,6 +197,20 @@ OPS = (
         "tv_flow(Tensor estimate, Tensor radius)"
         " -> (Tensor solution, Tensor potential, Tensor pivots)",
         flow.tv_flow_fake,
+    ),
+    Op(
+        "boxes",
+        "box_sums(Tensor x, int[] sides) -> Tensor",
+        boxes.box_sums_fake,
+        boxes.save_picture,
+        boxes.box_sums_backward,
+    ),
+    Op(
+        "boxes",
+        "box_sums_adjoint(Tensor w, int[] sides, SymInt p1, SymInt p2) -> Tensor",
+        boxes.box_sums_adjoint_fake,
+        boxes.save_sides,
+        boxes.box_sums_adjoint_backward,
     ),
 )
 

@@ -81,6 +81,11 @@ def sample_arguments():
             (torch.rand(2, 3, 4).double(), torch.rand(2, 3).double()),
             (torch.rand(2, 4, 1).double().mT, radius[:2, None].detach()),
         ],
+        "box_sums": [(u, [2, 1, 3]), (a.detach().mT.double(), [3])],
+        "box_sums_adjoint": [
+            (torch.rand(2, 8, requires_grad=True), [2, 1], 2, 3),
+            (e.double(), [2], 3, 3),
+        ],
         "fista_step": [(step[0].T.contiguous().T, *step[1:], *outputs)],
     }
 
