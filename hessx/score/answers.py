@@ -132,12 +132,12 @@ def answers_of_calls(
             perturbed = tuple(y for _, y in pairs)
             x = perturbed[0] if len(perturbed) == 1 else joined.join(perturbed)
             owner = rows.repeat_interleave(count)
-            values = []
-            for some in torch.arange(len(x), device=x.device).split(query.examples_per_batch):
-                values.append(query.values(x[some], owner[some]).double())
+            step, values = query.examples_per_batch, []
+            for some, whose in zip(x.split(step), owner.split(step), strict=True):
+                values.append(query.values(some, whose).double())
                 bar.update(len(some))
-            values = torch.cat(values).unflatten(0, (len(rows), count))
-            differences[rows, part] = query.value[rows].double()[:, None] - values
+            found = torch.cat(values).unflatten(0, (len(rows), count))
+            differences[rows, part] = query.value[rows].double()[:, None] - found
     return Answers(dots, differences)
 
 

@@ -46,9 +46,9 @@ def infidelity(
             ``(N,)`` or ``(N, c)``; no gradient is needed, and NumPy arrays may be returned.
         perturb_func: A law of ``hessx.perturb``, or a function of inputs (and baselines, if given)
             that returns perturbations I and perturbed inputs ``x - I``, each shaped like its
-            inputs; where those are a tuple, tuples. For explanations that have the input multiplied in
-            (global ones) the perturbations are ``I / (x - baseline)``, which is what the masks of
-            ``hessx.perturb`` return. One decorated with
+            inputs; where those are a tuple, tuples. For explanations that have the input multiplied
+            in (global ones) the perturbations are ``I / (x - baseline)``, which is what the masks
+            of ``hessx.perturb`` return. One decorated with
             :func:`hessx.infidelity_perturb_func_decorator` returns perturbed inputs alone.
         inputs: ``(B, *shape)``, finite, or a tuple of such.
         attributions: Like ``inputs``, or with a leading axis of K explanations, ``(K, B, *shape)``.
