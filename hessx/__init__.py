@@ -18,6 +18,7 @@ from hessx.explain import (
     leg_tv_from,
     saliency_map,
     sigma_for_radius,
+    smooth_explanation,
     smooth_hess,
 )
 from hessx.features import Basis, Grid, Identity, Segments
@@ -29,6 +30,7 @@ from hessx.score import (
     cascading_randomization,
     deletion_curve,
     perturbation_mse,
+    sensitivity_max,
 )
 from hessx.warmup import warmup
 
@@ -65,7 +67,9 @@ __all__ = [
     "perturb",
     "perturbation_mse",
     "saliency_map",
+    "sensitivity_max",
     "sigma_for_radius",
+    "smooth_explanation",
     "smooth_hess",
     "warmup",
 ]

@@ -2,6 +2,7 @@
 
 from hessx.score.deletion import DeletionCurve, deletion_curve
 from hessx.score.randomization import Cascade, cascading_randomization
+from hessx.score.sensitivity import sensitivity_max
 from hessx.score.taylor import perturbation_mse
 
 __all__ = [
@@ -10,4 +11,5 @@ __all__ = [
     "cascading_randomization",
     "deletion_curve",
     "perturbation_mse",
+    "sensitivity_max",
 ]
