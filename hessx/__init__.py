@@ -29,6 +29,8 @@ from hessx.score import (
     DeletionCurve,
     cascading_randomization,
     deletion_curve,
+    infidelity,
+    infidelity_perturb_func_decorator,
     perturbation_mse,
     sensitivity_max,
 )
@@ -58,6 +60,8 @@ __all__ = [
     "caso_path",
     "covariance",
     "deletion_curve",
+    "infidelity",
+    "infidelity_perturb_func_decorator",
     "info",
     "input_hessian",
     "leg",

@@ -1,6 +1,7 @@
 """Ops: the arithmetic that is worth a kernel, one call for every device and backend."""
 
 from hessx.ops import table
+from hessx.ops.boxes import box_sums, box_sums_adjoint
 from hessx.ops.edges import edge_divergence, edge_prox, edge_update
 from hessx.ops.eigh import eigh
 from hessx.ops.flow import tv_flow
@@ -13,6 +14,7 @@ from hessx.ops.grid import (
     grid_spectral,
 )
 from hessx.ops.grid_noise import grid_normal
+from hessx.ops.infidelity import perturbation_dots, perturbation_gradient
 from hessx.ops.moments import core_moments, cross_moments, normal_moments
 from hessx.ops.noise import normal, uniform
 from hessx.ops.prox import gram, prox_pass
@@ -21,6 +23,8 @@ from hessx.ops.softmax import softmax_product
 from hessx.ops.trust_region import trust_region
 
 __all__ = [
+    "box_sums",
+    "box_sums_adjoint",
     "core_moments",
     "cross_moments",
     "edge_divergence",
@@ -38,6 +42,8 @@ __all__ = [
     "grid_spectral",
     "normal",
     "normal_moments",
+    "perturbation_dots",
+    "perturbation_gradient",
     "prox_pass",
     "soft_threshold",
     "softmax_product",

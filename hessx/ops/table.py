@@ -18,11 +18,13 @@ from typing import Any
 import torch
 
 from hessx import backends
+from hessx.ops.boxes import rules as boxes
 from hessx.ops.edges import rules as edges
 from hessx.ops.eigh import rules as eigh
 from hessx.ops.flow import rules as flow
 from hessx.ops.grid import rules as grid
 from hessx.ops.grid_noise import rules as grid_noise
+from hessx.ops.infidelity import rules as infidelity
 from hessx.ops.moments import rules as moments
 from hessx.ops.noise import rules as noise
 from hessx.ops.prox import rules as prox
@@ -192,10 +194,37 @@ OPS = (
         edges.edge_update_fake,
     ),
     Op(
+        "infidelity",
+        "perturbation_dots(Tensor perturbations, Tensor attributions) -> Tensor",
+        infidelity.perturbation_dots_fake,
+        infidelity.save_inputs,
+        infidelity.perturbation_dots_backward,
+    ),
+    Op(
+        "infidelity",
+        "perturbation_gradient(Tensor perturbations, Tensor attributions, Tensor differences,"
+        " Tensor? weights=None) -> (Tensor gradient, Tensor loss)",
+        infidelity.perturbation_gradient_fake,
+    ),
+    Op(
         "flow",
         "tv_flow(Tensor estimate, Tensor radius)"
         " -> (Tensor solution, Tensor potential, Tensor pivots)",
         flow.tv_flow_fake,
+    ),
+    Op(
+        "boxes",
+        "box_sums(Tensor x, int[] sides) -> Tensor",
+        boxes.box_sums_fake,
+        boxes.save_picture,
+        boxes.box_sums_backward,
+    ),
+    Op(
+        "boxes",
+        "box_sums_adjoint(Tensor w, int[] sides, SymInt p1, SymInt p2) -> Tensor",
+        boxes.box_sums_adjoint_fake,
+        boxes.save_sides,
+        boxes.box_sums_adjoint_backward,
     ),
 )
 
