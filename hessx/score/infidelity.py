@@ -207,8 +207,8 @@ def _checked_attributions(
         leads.append(lead)
         # Half types go exactly into float32.
         exact = a.detach().to(torch.promote_types(a.dtype, torch.float32))
-        split = exact.reshape(*(several or (1,)), -1, *x.shape)
-        explanations.append(split.movedim(2, 0).flatten(3))
+        split = exact.reshape(*(several or (1,)), -1, len(x), x[0].numel())
+        explanations.append(split.movedim(2, 0))
     if any(lead != leads[0] for lead in leads):
         raise ValueError(f"attributions must have the same leading axes, got {leads}")
     return leads[0], explanations
