@@ -66,7 +66,7 @@ def answers_by_number(
     """
     n_rows, n_targets, n_kinds, _ = explanations.shape
     rows = torch.arange(n_rows, device=explanations.device)
-    shaped = explanations.movedim(0, 2).unflatten(-1, law.inputs.shape[1:])
+    shaped = explanations.movedim(0, 2).reshape(n_targets, n_kinds, *law.inputs.shape)
     w = law.project(shaped, rows).movedim(2, 0)
     size = law.size if n is None else n
     assert size is not None
