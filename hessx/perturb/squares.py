@@ -123,6 +123,10 @@ class BoundSquares(BoundMasks):
         weights = torch.full((count,), 1 / self.size, dtype=torch.float64, device=number.device)
         return self._squares(number), weights
 
+    def all_dots(self, w: Tensor) -> Tensor:
+        """See :meth:`BoundPerturbation.all_dots`: sums of pictures over squares."""
+        return ops.box_sums(w.double().unflatten(1, self.grid), self.sides)
+
     def _squares(self, number: Tensor) -> Tensor:
         """Return the squares ``(n, k)`` of these numbers in the list."""
         p1, p2 = self.grid
