@@ -28,6 +28,8 @@ from hessx.score import (
     DeletionCurve,
     cascading_randomization,
     deletion_curve,
+    infidelity,
+    infidelity_perturb_func_decorator,
     perturbation_mse,
 )
 from hessx.warmup import warmup
@@ -56,6 +58,8 @@ __all__ = [
     "caso_path",
     "covariance",
     "deletion_curve",
+    "infidelity",
+    "infidelity_perturb_func_decorator",
     "info",
     "input_hessian",
     "leg",

@@ -1,6 +1,8 @@
 """Scores of explanations."""
 
 from hessx.score.deletion import DeletionCurve, deletion_curve
+from hessx.score.infidelity import infidelity
+from hessx.score.perturb_call import infidelity_perturb_func_decorator
 from hessx.score.randomization import Cascade, cascading_randomization
 from hessx.score.taylor import perturbation_mse
 
@@ -9,5 +11,7 @@ __all__ = [
     "DeletionCurve",
     "cascading_randomization",
     "deletion_curve",
+    "infidelity",
+    "infidelity_perturb_func_decorator",
     "perturbation_mse",
 ]
