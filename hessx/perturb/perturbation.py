@@ -163,8 +163,7 @@ def baseline_tensor(baselines: Any, inputs: Tensor) -> Tensor:
     shape = tuple(inputs.shape)
     if tuple(baselines.shape) not in (shape, (1, *shape[1:])):
         raise ValueError(
-            f"baselines must be of shape {shape} or {(1, *shape[1:])}, got "
-            f"{tuple(baselines.shape)}"
+            f"baselines must be of shape {shape} or {(1, *shape[1:])}, got {tuple(baselines.shape)}"
         )
     if not baselines.isfinite().all():
         raise ValueError("baselines must be finite")

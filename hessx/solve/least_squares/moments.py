@@ -9,48 +9,78 @@ from hessx import ops
 
 
 class DrawMoments:
-    """``sum_i p_i``, ``sum_i p_i u_i`` and ``sum_i p_i u_i u_i^T`` of draws ``u``, float64.
+    """Means of draws ``u`` and of ``u u^T``, float64.
 
     Args:
         k: Numbers of a draw.
         device: Where the sums are kept.
+        centred: Whether to sum about a point near the mean, that of the first draws, so that no
+            digits are lost where the mean is far from 0.
         binary: Whether draws are 0 and 1.
+        diagonal: Whether only the diagonal of ``u u^T`` is wanted.
+
+    Attributes:
+        centred: As given.
+        weight: Of all draws.
     """
 
-    def __init__(self, k: int, device: torch.device, *, binary: bool = False):
-        self._weight = 0.0
-        self._first = torch.zeros(k, dtype=torch.float64, device=device)
-        self._second = torch.zeros(k, k, dtype=torch.float64, device=device)
-        self._binary = binary
+    def __init__(
+        self,
+        k: int,
+        device: torch.device,
+        *,
+        centred: bool = False,
+        binary: bool = False,
+        diagonal: bool = False,
+    ):
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64, device=device)
+
+        self.weight = 0.0
+        self._first = zeros(k)
+        self._second = zeros(k) if diagonal else zeros(k, k)
+        self._centre: Tensor | None = None
+        self.centred = centred
+        # Sums of zeros and ones are exact in float32.
+        self._exact = binary and not centred
 
     def add(self, u: Tensor, weights: Tensor | None) -> None:
         """Add draws ``u (count, k)`` with weights ``(count,)``, float64, 1 where not given."""
-        if weights is not None:
-            u = u.double()
-            self._weight += weights.sum().item()
-            self._first += weights @ u
-            self._second += (weights[:, None] * u).mT @ u
-            return
-        self._weight += len(u)
-        self._first += u.sum(0, dtype=torch.float64)
-        # Sums of zeros and ones are exact in float32.
-        exact = u if self._binary else u.double()
-        self._second += (exact.mT @ exact).double()
+        if self.centred and self._centre is None:
+            self._centre = u.double().mean(0)
+        self.weight += len(u) if weights is None else weights.sum().item()
+        u = self.about_centre(u)
+        weighted = u.double() if weights is None else weights[:, None] * u
+        self._first += weighted.sum(0)
+        if self._second.dim() == 1:
+            self._second += (weighted * u).sum(0)
+        elif self._exact and weights is None:
+            self._second += u.mT @ u
+        else:
+            self._second += weighted.mT @ u.double()
+
+    def about_centre(self, u: Tensor) -> Tensor:
+        """Return draws as they are summed."""
+        return u if self._centre is None else u.double() - self._centre
+
+    @property
+    def deviation(self) -> Tensor:
+        """``E u`` about the centre, ``(k,)``."""
+        return self._first / self.weight
 
     @property
     def mean(self) -> Tensor:
         """``E u``, ``(k,)``."""
-        return self._first / self._weight
+        return self.deviation if self._centre is None else self.deviation + self._centre
 
     @property
     def second(self) -> Tensor:
-        """``E u u^T``, ``(k, k)``."""
-        return self._second / self._weight
-
-    @property
-    def covariance(self) -> Tensor:
-        """``E u u^T - E u E u^T``; draws should be given about a point near their mean."""
-        return self.second - torch.outer(self.mean, self.mean)
+        """``E u u^T (k, k)`` or its diagonal ``(k,)``; the covariance where draws are centred."""
+        second = self._second / self.weight
+        if not self.centred:
+            return second
+        rest = self.deviation
+        return second - (rest.square() if second.dim() == 1 else torch.outer(rest, rest))
 
 
 class DifferenceMoments:
@@ -69,9 +99,9 @@ class DifferenceMoments:
         self._square = torch.zeros(c, dtype=torch.float64, device=device)
 
     def add(self, u: Tensor, differences: Tensor, weights: Tensor | None) -> None:
-        """Add draws ``u (count, k)``, ``differences (count, c)`` and weights as for `DrawMoments`."""
-        weighted = differences if weights is None else weights[:, None] * differences
+        """Add draws ``u (count, k)``, ``differences (count, c)``, weights as for `DrawMoments`."""
         self._weight += len(u) if weights is None else weights.sum().item()
+        weighted = differences if weights is None else weights[:, None] * differences
         first, _, cross = ops.cross_moments(weighted, u.double())
         self._first += first
         self._cross += cross
