@@ -10,10 +10,10 @@ from torch import Tensor
 
 from hessx import ops
 from hessx.perturb import BoundPerturbation
-from hessx.query import BlackBoxQuery
+from hessx.query import BlackBoxQuery, seeded_generators
 from hessx.query.joined import Joined
 from hessx.run import Run
-from hessx.score.perturb_call import PerturbCall, seeded_generators
+from hessx.score.perturb_call import PerturbCall
 
 # Perturbations that a function of the user's draws at once where a seed is given: the generators
 # are seeded anew for each such block, whatever the batches.
@@ -156,7 +156,7 @@ def _pieces(
     for row in rows.split(1):
         for first in range(0, n, _BLOCK):
             count = min(_BLOCK, n - first)
-            with seeded_generators(seed + first, device):
+            with seeded_generators(seed, device, first):
                 found = call(row, count)
             yield row, slice(first, first + count), found
 
