@@ -32,6 +32,7 @@ from hessx.score import (
     infidelity,
     infidelity_perturb_func_decorator,
     perturbation_mse,
+    robust_infidelity,
     sensitivity_max,
 )
 from hessx.warmup import warmup
@@ -70,6 +71,7 @@ __all__ = [
     "ops",
     "perturb",
     "perturbation_mse",
+    "robust_infidelity",
     "saliency_map",
     "sensitivity_max",
     "sigma_for_radius",
