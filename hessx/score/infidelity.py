@@ -14,7 +14,7 @@ from hessx.query.explanation import check_tensors
 from hessx.query.joined import Joined
 from hessx.query.model import check_mode
 from hessx.run import Run, check_int
-from hessx.score.answers import Answers, answers_by_number, answers_of_calls
+from hessx.score.answers import answers_by_number, answers_of_calls
 from hessx.score.perturb_call import PerturbCall, as_tuple, single
 
 
@@ -115,34 +115,25 @@ def infidelity(
             raise TypeError(f"{name} must be True or False, got {value!r}")
     tensors = check_tensors(inputs)
     lead, explanations = _checked_attributions(attributions, tensors, target)
-    law = _law(perturb_func, tensors, baselines, n_perturb_samples, seed)
+    law = law_of(perturb_func, tensors, baselines, n_perturb_samples, seed)
     with run.own_arithmetic(tensors[0].device):
-        query = _query(forward_func, tensors, target, run)
+        query = black_box_of(forward_func, tensors, target, run)
         if law is not None:
             answers = answers_by_number(query, law, explanations[0], n_perturb_samples, run)
         else:
             assert n_perturb_samples is not None
             call = PerturbCall(perturb_func, tensors, baselines)
             answers = answers_of_calls(query, call, explanations, n_perturb_samples, seed, run)
-        scores = _scores(answers, normalize)
+        errors = answers.errors(answers.scale() if normalize else None).square()
+        scores = answers.mean(errors), answers.stderr(errors)
     score, stderr = (found.movedim(0, -1).reshape(*lead, -1) for found in scores)
     return (score, stderr) if return_stderr else score
 
 
-def _scores(answers: Answers, normalize: bool) -> tuple[Tensor, Tensor]:
-    """Return the scores and their standard errors, ``(B, T, K)``."""
-    dots, differences = answers.dots, answers.differences[..., None]
-    if normalize:
-        size = answers.mean(dots.square())
-        beta = answers.mean(dots * differences) / torch.where(size > 0, size, 1.0)
-        dots = dots * beta[:, None]
-    errors = (dots - differences).square()
-    return answers.mean(errors), answers.stderr(errors)
-
-
-def _query(
+def black_box_of(
     forward_func: Callable[..., Any], tensors: tuple[Tensor, ...], target: Any, run: Run
 ) -> BlackBoxQuery:
+    """Return a query of the model, of joined inputs where there are several."""
     if len(tensors) == 1:
         return BlackBoxQuery(forward_func, tensors[0], target, run)
     check_mode(forward_func)
@@ -150,7 +141,7 @@ def _query(
     return BlackBoxQuery(joined.wrap(forward_func), joined.join(tensors), target, run)
 
 
-def _law(
+def law_of(
     perturb_func: Any, tensors: tuple[Tensor, ...], baselines: Any, n: int | None, seed: int | None
 ) -> BoundPerturbation | None:
     """Return the law to draw by number or to list, or None where a function is called."""

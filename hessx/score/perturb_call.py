@@ -156,4 +156,4 @@ def _checked(name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
     # The sum takes one pass and no memory; finite numbers can overflow it.
     if not value.sum().isfinite() and not value.isfinite().all():
         raise ValueError(f"perturb_func must return finite {name}")
-    return value.detach().expand(shape)
+    return value.expand(shape)
