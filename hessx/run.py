@@ -127,6 +127,14 @@ def check_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be > 0 and finite, got {value}")
 
 
+def check_at_least_zero(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a number >= 0 and finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be >= 0 and finite, got {value}")
+
+
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
     if value not in choices:
@@ -137,6 +145,19 @@ def check_kind(name: str, value: Any, kind: type) -> None:
     """Raise TypeError unless ``value`` is None or of a class of this library."""
     if value is not None and not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__module__}.{kind.__name__}, got {value!r}")
+
+
+def checked_range(name: str, value: Any) -> tuple[float, float] | None:
+    """Return ``(low, high)`` or None; raise unless ``value`` is one of them, low < high."""
+    if value is None:
+        return None
+    try:
+        low, high = (float(bound) for bound in value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a pair of numbers, got {value!r}") from error
+    if not low < high:
+        raise ValueError(f"{name} must be (low, high), low < high, got {value}")
+    return low, high
 
 
 def check_inputs(inputs: Any, name: str = "inputs") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hessx.explain.regression import Regression
 from hessx.features import FeatureMap, Features, Identity
 from hessx.perturb import Covariates, GridTVCovariates, NormalDraws, RootCovariates
 from hessx.query import BlackBoxQuery
-from hessx.run import Run, accumulation_dtype, check_inputs, check_int, check_kind
+from hessx.run import Run, accumulation_dtype, check_inputs, check_int, check_kind, checked_range
 
 # Draws are added in blocks of so many, fewer where a draw is long, whatever the batch sizes: sums
 # are rounded in the same places.
@@ -55,7 +56,7 @@ class LinearModel:
         check_int("n_samples", n_samples, 4 if antithetic else 2)
         if antithetic and n_samples % 2:
             raise ValueError(f"n_samples must be even with antithetic=True, got {n_samples}")
-        self._clip = _checked_clip(clip)
+        self._clip = checked_range("clip", clip)
         self._signs = (1.0, -1.0) if antithetic else (1.0,)
         self._n_draws = n_samples // len(self._signs)
         # The odd part of f has mean 0: it has nothing to centre.
@@ -124,27 +125,17 @@ class LinearModel:
 
     def _responses(self, query: BlackBoxQuery, rows: Tensor, t: Tensor, bar: Any) -> Tensor:
         """Return f less f(x0), or its odd part, ``(count, rows, T)`` float64."""
-        y = t.new_empty(len(t), len(rows), query.value.shape[1], dtype=torch.float64)
-        draws_at_once = min(len(t), query.examples_per_batch)
-        rows_at_once = max(1, query.examples_per_batch // draws_at_once)
-        for d in range(0, len(t), draws_at_once):
-            displacement = self.features.lift(t[d : d + draws_at_once])
-            for r in range(0, len(rows), rows_at_once):
-                part = rows[r : r + rows_at_once]
-                answers = [self._ask(query, part, s * displacement, bar) for s in self._signs]
-                if len(answers) == 2:
-                    change = (answers[0] - answers[1]) / 2
-                else:
-                    change = answers[0] - query.value[part].double()
-                y[d : d + draws_at_once, r : r + rows_at_once] = change
-        return y
+        answers = []
+        for sign in self._signs:
 
-    def _ask(self, query: BlackBoxQuery, rows: Tensor, displacement: Tensor, bar: Any) -> Tensor:
-        x = self._clipped(self.inputs[rows] + displacement[:, None])
-        owner = rows.repeat(len(displacement))
-        values = query.values(x.to(self.inputs.dtype).flatten(0, 1), owner)
-        bar.update(len(values))
-        return values.double().unflatten(0, (len(displacement), len(rows)))
+            def points(part: slice, sign: float = sign) -> Callable[[Tensor], Tensor]:
+                moved = sign * self.features.lift(t[part])[:, None]
+                return lambda some: self._clipped(self.inputs[some] + moved).to(self.inputs.dtype)
+
+            answers.append(query.values_at_draws(points, len(t), rows, bar))
+        if len(answers) == 2:
+            return (answers[0] - answers[1]) / 2
+        return answers[0] - query.value[rows].double()
 
     def _clipped(self, x: Tensor) -> Tensor:
         return x if self._clip is None else x.clamp(*self._clip)
@@ -169,15 +160,3 @@ def _power_of_two(largest: Tensor) -> Tensor:
     """Return powers of two that numbers up to ``largest`` are of the order of 1 in; 1 for 0."""
     exponent = torch.frexp(largest).exponent
     return torch.where(largest > 0, torch.ldexp(torch.ones_like(largest), exponent), 1.0)
-
-
-def _checked_clip(clip: Any) -> tuple[float, float] | None:
-    if clip is None:
-        return None
-    try:
-        low, high = (float(bound) for bound in clip)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"clip must be a pair of numbers, got {clip!r}") from error
-    if not low < high:
-        raise ValueError(f"clip must be (low, high), low < high, got {clip}")
-    return low, high

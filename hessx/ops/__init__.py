@@ -14,6 +14,7 @@ from hessx.ops.grid import (
     grid_spectral,
 )
 from hessx.ops.grid_noise import grid_normal
+from hessx.ops.infidelity import perturbation_dots, perturbation_gradient
 from hessx.ops.moments import core_moments, cross_moments, normal_moments
 from hessx.ops.noise import normal, uniform
 from hessx.ops.prox import gram, prox_pass
@@ -41,6 +42,8 @@ __all__ = [
     "grid_spectral",
     "normal",
     "normal_moments",
+    "perturbation_dots",
+    "perturbation_gradient",
     "prox_pass",
     "soft_threshold",
     "softmax_product",

@@ -24,6 +24,7 @@ from hessx.ops.eigh import rules as eigh
 from hessx.ops.flow import rules as flow
 from hessx.ops.grid import rules as grid
 from hessx.ops.grid_noise import rules as grid_noise
+from hessx.ops.infidelity import rules as infidelity
 from hessx.ops.moments import rules as moments
 from hessx.ops.noise import rules as noise
 from hessx.ops.prox import rules as prox
@@ -191,6 +192,19 @@ OPS = (
         "edge_update(Tensor z, Tensor anchor, Tensor centre, Tensor potential, Tensor radius,"
         " Tensor threshold, Tensor weight, Tensor(a!) next, Tensor(b!) residual) -> ()",
         edges.edge_update_fake,
+    ),
+    Op(
+        "infidelity",
+        "perturbation_dots(Tensor perturbations, Tensor attributions) -> Tensor",
+        infidelity.perturbation_dots_fake,
+        infidelity.save_inputs,
+        infidelity.perturbation_dots_backward,
+    ),
+    Op(
+        "infidelity",
+        "perturbation_gradient(Tensor perturbations, Tensor attributions, Tensor differences,"
+        " Tensor? weights=None) -> (Tensor gradient, Tensor loss)",
+        infidelity.perturbation_gradient_fake,
     ),
     Op(
         "flow",

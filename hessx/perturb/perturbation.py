@@ -29,16 +29,23 @@ class BoundPerturbation(ABC):
         inputs: As given.
         n_coordinates: ``k``, the numbers of a draw.
         size: How many different perturbations there are, or None where they are not listed.
+        binary: Whether the numbers of a draw are 0 and 1.
         completes: Whether removing everything has infinite weight, as in the Shapley kernel: an
             optimal explanation then adds up to ``f(x) - f(baseline)``.
     """
 
     n_coordinates: int
     size: int | None = None
+    binary: bool = False
     completes: bool = False
 
     def __init__(self, inputs: Tensor):
         self.inputs = inputs
+
+    @property
+    def coordinate_shape(self) -> torch.Size:
+        """Shape in which coordinates are shown, ``k`` numbers."""
+        return torch.Size([self.n_coordinates])
 
     @abstractmethod
     def draw(self, first: int, count: int) -> Tensor:
@@ -74,6 +81,13 @@ class BoundPerturbation(ABC):
     @abstractmethod
     def lift(self, w: Tensor, rows: Tensor) -> Tensor:
         """Return the smallest explanations that are ``w (..., len(rows), k)`` in coordinates."""
+
+    def reachable(self, rows: Tensor) -> Tensor | None:
+        """Return which coordinates an explanation can have, ``(len(rows), k)``, or None for all.
+
+        The others are 0 in every ``project(a)``.
+        """
+        return None
 
     def shift(self, rows: Tensor) -> Tensor | None:
         """Return what each input adds to every draw, ``(len(rows), k)``, or None for nothing."""
@@ -117,19 +131,30 @@ class Perturbation(ABC):
 
         The draws follow torch's global generator.
         """
-        bound = self.bind(inputs, baselines, int(torch.randint(2**62, ())))
+        bound = self.bind(inputs, baselines, new_seed())
         rows = torch.arange(len(inputs), device=inputs.device)
         u = bound.draw(0, len(inputs))[None]
         return bound.perturbations(u, rows)[0], bound.perturbed(u, rows)[0]
+
+
+def new_seed() -> int:
+    """Return a key of draws from torch's global generator."""
+    return int(torch.randint(2**62, (), device="cpu"))
 
 
 def baseline_tensor(baselines: Any, inputs: Tensor) -> Tensor:
     """Return baselines that broadcast with ``inputs``, checked.
 
     Raises:
-        TypeError: If ``baselines`` is neither None, a number nor a tensor.
-        ValueError: If its shape does not fit or it is not finite.
+        TypeError: If ``inputs`` is not a tensor, or ``baselines`` neither None, a number nor a
+            tensor.
+        ValueError: If inputs have no shape, the shape of ``baselines`` does not fit, or it is not
+            finite.
     """
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs must be a single tensor, got {type(inputs).__name__}")
+    if inputs.dim() < 2:
+        raise ValueError(f"inputs must be (B, *shape), got {tuple(inputs.shape)}")
     if baselines is None:
         return inputs.new_zeros(())
     if isinstance(baselines, (int, float)) and not isinstance(baselines, bool):
@@ -141,8 +166,7 @@ def baseline_tensor(baselines: Any, inputs: Tensor) -> Tensor:
     shape = tuple(inputs.shape)
     if tuple(baselines.shape) not in (shape, (1, *shape[1:])):
         raise ValueError(
-            f"baselines must be of shape {shape} or {(1, *shape[1:])}, got "
-            f"{tuple(baselines.shape)}"
+            f"baselines must be of shape {shape} or {(1, *shape[1:])}, got {tuple(baselines.shape)}"
         )
     if not baselines.isfinite().all():
         raise ValueError("baselines must be finite")

@@ -77,6 +77,20 @@ def sample_arguments():
                 *(torch.rand(3), torch.empty(3, 4), torch.empty(3, dtype=torch.float64)),
             )
         ],
+        "perturbation_dots": [
+            (u, torch.randn(2, 4, 3, requires_grad=True)),
+            (v.detach(), torch.randn(3, 2, 4).double()),
+            (v.detach().half(), torch.randn(1, 4, 2).half().mT),
+        ],
+        "perturbation_gradient": [
+            (u.detach(), torch.randn(2, 4, 3), torch.randn(2, 6, 4).double(), None),
+            (
+                v.detach().bfloat16(),
+                torch.randn(3, 2, 4),
+                torch.randn(3, 2, 6).double().mT,
+                torch.rand(6).double(),
+            ),
+        ],
         "tv_flow": [
             (torch.rand(2, 3, 4).double(), torch.rand(2, 3).double()),
             (torch.rand(2, 4, 1).double().mT, radius[:2, None].detach()),

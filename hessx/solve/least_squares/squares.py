@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hessx import ops
-from hessx.solve.least_squares.conjugate_gradients import conjugate_gradients
+from hessx.solve.least_squares.conjugate_gradients import Product, conjugate_gradients
 from hessx.solve.least_squares.square_factor import CONDITION_BOUND, square_factor
 from hessx.solve.least_squares.square_matrices import circulant_eigenvalues, kronecker_gram
 
@@ -110,6 +110,22 @@ class SquareMoments:
         where = torch.get_default_device() if device is None else torch.device(device)
         return kronecker_gram(self.p1, self.p2, self.sides, where) / self.count
 
+    def circulant_inverse(self, ridge: float, device: torch.device) -> tuple[Product, float]:
+        """Return the inverse of the circulant near ``M + ridge I``, and its condition number.
+
+        It applies to rows ``(T, p)``.
+        """
+        size = (self.p1, self.p2)
+        eigenvalues = circulant_eigenvalues(*size, self.sides, device) / self.count + ridge
+        # A frequency that no square sees leaves rounding errors in the place of 0.
+        eigenvalues.clamp_min_(eigenvalues.max() * torch.finfo(torch.float64).eps)
+
+        def inverse(r: Tensor) -> Tensor:
+            transformed = torch.fft.rfft2(r.view(-1, *size)) / eigenvalues
+            return torch.fft.irfft2(transformed, s=size).flatten(1)
+
+        return inverse, (eigenvalues.max() / eigenvalues.min()).item()
+
     def solve(
         self, rhs: Tensor, *, ridge: float | str = "auto", method: str = "auto"
     ) -> SquareSolution:
@@ -141,7 +157,7 @@ class SquareMoments:
             )
         if not rhs.isfinite().all():
             raise ValueError("rhs must be finite")
-        fixed = _fixed_ridge(ridge)
+        fixed = fixed_ridge(ridge)
         if method not in ("auto", "cholesky", "conjugate gradients"):
             raise ValueError(
                 f"method must be 'auto', 'cholesky' or 'conjugate gradients', got {method!r}"
@@ -159,15 +175,7 @@ class SquareMoments:
     def _iterated(self, rhs: Tensor, ridge: float | None) -> SquareSolution:
         if ridge is None:
             ridge = 0.0 if self.sides[0] == 1 else self._row_sum(rhs.device) / CONDITION_BOUND
-        size = (self.p1, self.p2)
-        eigenvalues = circulant_eigenvalues(*size, self.sides, rhs.device) / self.count + ridge
-        # A frequency that no square sees leaves rounding errors in the place of 0.
-        eigenvalues.clamp_min_(eigenvalues.max() * torch.finfo(torch.float64).eps)
-
-        def preconditioner(r: Tensor) -> Tensor:
-            transformed = torch.fft.rfft2(r.view(-1, *size)) / eigenvalues
-            return torch.fft.irfft2(transformed, s=size).flatten(1)
-
+        preconditioner, condition = self.circulant_inverse(ridge, rhs.device)
         found = conjugate_gradients(
             lambda v: self.apply(v).add_(v, alpha=ridge),
             rhs,
@@ -182,7 +190,6 @@ class SquareMoments:
                 RuntimeWarning,
                 stacklevel=3,
             )
-        condition = (eigenvalues.max() / eigenvalues.min()).item()
         return SquareSolution(found.solution, ridge, condition, found.residual, found.iterations)
 
     def _row_sum(self, device: torch.device) -> float:
@@ -203,7 +210,7 @@ def _check_sides(sides: Sequence[int], largest: int) -> None:
         raise ValueError(f"sides must increase, got {list(sides)}")
 
 
-def _fixed_ridge(ridge: float | str) -> float | None:
+def fixed_ridge(ridge: float | str) -> float | None:
     """The ridge that was asked for, None for "auto"."""
     if ridge == "auto":
         return None
