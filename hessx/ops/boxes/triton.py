@@ -117,7 +117,7 @@ def box_sums(x: torch.Tensor, sides: Sequence[int]) -> torch.Tensor:
     x = entries(x)
     n, p1, p2 = x.shape
     for side, first, rows, columns in rules.box_slices(p1, p2, sides):
-        along = x.new_empty((n, p1, columns), dtype=torch.float64)
+        along = torch.empty(n, p1, columns, dtype=torch.float64, device=x.device)
         _windows(x, along, (p1, columns), p2, side, margin=0)
         _windows(along, out, (rows, columns), p1, side, margin=0, down=True, first_out=first)
     return out
