@@ -10,7 +10,8 @@ from torch import Tensor
 
 from hessx import ops
 from hessx.perturb import BoundPerturbation
-from hessx.query import BlackBoxQuery, seeded_generators
+from hessx.query import BlackBoxQuery
+from hessx.query.generators import seeded_generators
 from hessx.query.joined import Joined
 from hessx.run import Run
 from hessx.score.perturb_call import PerturbCall
@@ -76,7 +77,7 @@ def answers_by_number(
     """
     n_rows, n_targets, n_kinds, _ = explanations.shape
     rows = torch.arange(n_rows, device=explanations.device)
-    shaped = explanations.movedim(0, 2).unflatten(-1, law.inputs.shape[1:])
+    shaped = explanations.movedim(0, 2).reshape(n_targets, n_kinds, *law.inputs.shape)
     w = law.project(shaped, rows).movedim(2, 0)
     size = law.size if n is None else n
     assert size is not None
@@ -143,12 +144,12 @@ def answers_of_calls(
             perturbed = tuple(y for _, y in pairs)
             x = perturbed[0] if len(perturbed) == 1 else joined.join(perturbed)
             owner = rows.repeat_interleave(count)
-            values = []
-            for some in torch.arange(len(x), device=x.device).split(query.examples_per_batch):
-                values.append(query.values(x[some], owner[some]).double())
+            step, values = query.examples_per_batch, []
+            for some, whose in zip(x.split(step), owner.split(step), strict=True):
+                values.append(query.values(some, whose).double())
                 bar.update(len(some))
-            values = torch.cat(values).unflatten(0, (len(rows), count))
-            differences[rows, part] = query.value[rows].double()[:, None] - values
+            found = torch.cat(values).unflatten(0, (len(rows), count))
+            differences[rows, part] = query.value[rows].double()[:, None] - found
     return Answers(dots, differences)
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from hessx.perturb import BoundPerturbation, Perturbation
 from hessx.query import BlackBoxQuery, Targets
+from hessx.query.explanation import check_tensors
 from hessx.query.joined import Joined
 from hessx.query.model import check_mode
-from hessx.run import Run, check_inputs, check_int
+from hessx.run import Run, check_int
 from hessx.score.answers import answers_by_number, answers_of_calls
 from hessx.score.perturb_call import PerturbCall, as_tuple, single
 
@@ -112,7 +113,7 @@ def infidelity(
     for name, value in (("normalize", normalize), ("return_stderr", return_stderr)):
         if not isinstance(value, bool):
             raise TypeError(f"{name} must be True or False, got {value!r}")
-    tensors = _checked_inputs(inputs)
+    tensors = check_tensors(inputs)
     lead, explanations = _checked_attributions(attributions, tensors, target)
     law = law_of(perturb_func, tensors, baselines, n_perturb_samples, seed)
     with run.own_arithmetic(tensors[0].device):
@@ -168,21 +169,6 @@ def law_of(
     return law
 
 
-def _checked_inputs(inputs: Any) -> tuple[Tensor, ...]:
-    tensors = as_tuple(inputs)
-    if not tensors:
-        raise ValueError("inputs must be a tensor or a tuple of tensors, got an empty tuple")
-    for i, tensor in enumerate(tensors):
-        check_inputs(tensor, "inputs" if len(tensors) == 1 else f"inputs[{i}]")
-        if len(tensor) != len(tensors[0]) or tensor.device != tensors[0].device:
-            raise ValueError(
-                f"inputs must be examples of one batch on one device: inputs[0] has "
-                f"{len(tensors[0])} on {tensors[0].device}, inputs[{i}] {len(tensor)} on "
-                f"{tensor.device}"
-            )
-    return tensors
-
-
 def _checked_attributions(
     attributions: Any, tensors: tuple[Tensor, ...], target: Any
 ) -> tuple[torch.Size, list[Tensor]]:
@@ -212,8 +198,8 @@ def _checked_attributions(
         leads.append(lead)
         # Half types go exactly into float32.
         exact = a.detach().to(torch.promote_types(a.dtype, torch.float32))
-        split = exact.reshape(*(several or (1,)), -1, *x.shape)
-        explanations.append(split.movedim(2, 0).flatten(3))
+        split = exact.reshape(*(several or (1,)), -1, len(x), x[0].numel())
+        explanations.append(split.movedim(2, 0))
     if any(lead != leads[0] for lead in leads):
         raise ValueError(f"attributions must have the same leading axes, got {leads}")
     return leads[0], explanations

@@ -98,7 +98,7 @@ class NearbyInfidelity:
         query = self._gradient_query(at, rows)
         every = torch.arange(len(rows), device=rows.device)
         total = -weights.sum(1, keepdim=True) * _gradients(query, at, every)
-        explanation = torch.cat([a.flatten(1).double() for a in fixed], 1)
+        explanation = torch.cat([a.reshape(len(a), -1).double() for a in fixed], 1)
         to_explanation = torch.zeros_like(explanation)
         for piece in self._pieces(at, rows, query.examples_per_batch):
             owner = piece.rows.repeat_interleave(piece.perturbed.shape[1])
@@ -138,7 +138,7 @@ class NearbyInfidelity:
         query = black_box_of(self._forward_of, x, arguments["target"], run)
         law = law_of(self._perturb, x, arguments["baselines"], self._n, run.seed)
         explanations = [
-            a.flatten(1)[:, None, None].to(torch.promote_types(a.dtype, torch.float32))
+            a.reshape(len(a), 1, 1, -1).to(torch.promote_types(a.dtype, torch.float32))
             for a in attributions
         ]
         if law is not None:
