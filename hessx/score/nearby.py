@@ -238,13 +238,10 @@ def _through(leaves: tuple[Tensor, ...], attributions: tuple[Tensor, ...], slope
         return torch.zeros_like(slope)
     outputs, cotangents = zip(*parts, strict=True)
     found = torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
-    return torch.cat(
-        [
-            torch.zeros_like(leaf).flatten(1).double() if g is None else g.flatten(1).double()
-            for leaf, g in zip(leaves, found, strict=True)
-        ],
-        1,
+    given = (
+        torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, found, strict=True)
     )
+    return torch.cat([g.reshape(len(g), -1).double() for g in given], 1)
 
 
 def _check_shapes(attributions: tuple[Tensor, ...], x: tuple[Tensor, ...]) -> None:
