@@ -10,8 +10,7 @@ from torch import Tensor
 
 from hessx import ops
 from hessx.perturb import BoundPerturbation
-from hessx.query import BlackBoxQuery
-from hessx.query.generators import seeded_generators
+from hessx.query import BlackBoxQuery, seeded_generators
 from hessx.query.joined import Joined
 from hessx.run import Run
 from hessx.score.perturb_call import PerturbCall
