@@ -18,6 +18,10 @@ from hessx.score.answers import Answers, answers_by_number, answers_of_calls, ca
 from hessx.score.infidelity import black_box_of, law_of
 from hessx.score.perturb_call import PerturbCall
 
+# The graph of perturbations and their products in float64 take some times what an example takes
+# in the model, and one piece is made while another is still held.
+_PIECE_COPIES = 4
+
 
 class NearbyInfidelity:
     """The infidelity of an explanation function at any point, with one set of perturbations.
@@ -189,7 +193,7 @@ class NearbyInfidelity:
             return
         total = law.size if self._n is None else self._n
         assert total is not None
-        step = max(1, size // len(rows))
+        step = max(1, size // (_PIECE_COPIES * len(rows)))
         for first in range(0, total, step):
             count = min(step, total - first)
             u = law.draw(first, count) if self._n else law.enumerated(first, count)[0]
