@@ -20,6 +20,7 @@ from hessx.explain import (
     optimal_explanation,
     saliency_map,
     sigma_for_radius,
+    smooth_explanation,
     smooth_hess,
 )
 from hessx.features import Basis, Grid, Identity, Segments
@@ -33,6 +34,8 @@ from hessx.score import (
     infidelity,
     infidelity_perturb_func_decorator,
     perturbation_mse,
+    robust_infidelity,
+    sensitivity_max,
 )
 from hessx.warmup import warmup
 
@@ -72,8 +75,11 @@ __all__ = [
     "optimal_explanation",
     "perturb",
     "perturbation_mse",
+    "robust_infidelity",
     "saliency_map",
+    "sensitivity_max",
     "sigma_for_radius",
+    "smooth_explanation",
     "smooth_hess",
     "warmup",
 ]

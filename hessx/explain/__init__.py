@@ -6,6 +6,7 @@ from hessx.explain.leg import Leg, leg
 from hessx.explain.leg_tv import LegTV, leg_tv, leg_tv_from
 from hessx.explain.optimal import Optimal, optimal_explanation
 from hessx.explain.saliency_map import saliency_map
+from hessx.explain.smooth import smooth_explanation
 from hessx.explain.smooth_hess import SmoothHess, sigma_for_radius, smooth_hess
 from hessx.explain.sparse_saliency import SparsePath, SparseSaliency
 
@@ -27,5 +28,6 @@ __all__ = [
     "optimal_explanation",
     "saliency_map",
     "sigma_for_radius",
+    "smooth_explanation",
     "smooth_hess",
 ]
