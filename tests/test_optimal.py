@@ -306,6 +306,20 @@ def test_the_multiplied_form_is_the_other_one_times_the_input():
         assert torch.allclose(multiplied.infidelity, plain.infidelity, rtol=1e-6)
 
 
+def test_the_multiplied_form_is_the_larger_family():
+    """Appendix B.2 where numbers are 0: what nothing is taken from may be given a weight."""
+    x = X.clone()
+    x[:, :, 2:4, 1:5] = 0
+    multiplied, plain = (
+        hessx.optimal_explanation(
+            NET, x, 1, perturb_func=Square([1, 2, 3], multiplied=multiplied), n_samples=None
+        )
+        for multiplied in (True, False)
+    )
+    assert (multiplied.infidelity < 0.99 * plain.infidelity).all()
+    assert (plain.attributions[x == 0] == 0).all()
+
+
 @pytest.mark.parametrize("law", [LAWS[name] for name in ("clipped", "square", "cells")])
 def test_several_targets_and_contrasts_share_all_calls(law):
     calls = []
