@@ -14,8 +14,9 @@ from hessx.solve.krylov import KrylovSpace
 # Condition above which a ridge is added on its own. A singular moment with it is as good as a
 # pseudo-inverse to 1e-6: the rounding of right-hand sides, 1e-16, is magnified that much.
 CONDITION_BOUND = 1e10
-# Eigenvalues are estimated to this, by at most so many products with two vectors.
-_ACCURACY, _STEPS = 1e-2, 20
+# Eigenvalues are estimated to this, by at most so many products with two vectors; looking at the
+# estimate costs as much as some products.
+_ACCURACY, _STEPS, _LOOK = 1e-2, 24, 6
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,10 @@ def _largest_eigenvalue(product: Callable[[Tensor], Tensor], like: Tensor) -> fl
     n_vectors = min(2, len(like))
     start = ops.normal(n_vectors, len(like), seed=0, dtype=torch.float64, device=like.device)
     space = KrylovSpace.started(lambda v: product(v[0])[None], start[None])
-    for _ in range(_STEPS):
-        top = space.ritz(1)
-        if space.complete.all() or top.residuals[0, 0] <= _ACCURACY * top.values[0, 0]:
-            break
+    for step in range(1, _STEPS + 1):
         space.extend()
-    return space.ritz(1).values[0, 0].item()
+        if space.complete.all() or step % _LOOK == 0:
+            top = space.ritz(1)
+            if space.complete.all() or top.errors()[0, 0] <= _ACCURACY * top.values[0, 0]:
+                break
+    return top.values[0, 0].item()
