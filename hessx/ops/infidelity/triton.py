@@ -97,6 +97,7 @@ def _residuals_kernel(
     dots,
     differences,
     weights,
+    residuals,
     loss,
     n,
     explanations,
@@ -106,7 +107,10 @@ def _residuals_kernel(
     ROWS: tl.constexpr,
     EXPLANATIONS: tl.constexpr,
 ):
-    """Turn dot products of one slot of rows into weighted residuals, and add up the loss."""
+    """Store the weighted residuals of one slot of rows, and add up the loss.
+
+    Not in place: several threads may hold a number, and one would read what another has written.
+    """
     pid = tl.program_id(0).to(tl.int64)
     blocks_k = tl.cdiv(explanations, EXPLANATIONS)
     k = pid % blocks_k * EXPLANATIONS + tl.arange(0, EXPLANATIONS)
@@ -115,6 +119,7 @@ def _residuals_kernel(
     in_k = k < explanations
     dots += b * n * explanations
     differences += b * n * explanations
+    residuals += b * n * explanations
 
     squares = tl.zeros((ROWS, EXPLANATIONS), tl.float64)
     begin = (first_slot + slot) * tiles_per_slot * ROWS
@@ -130,7 +135,7 @@ def _residuals_kernel(
         if weights is not None:
             weighted = residual * tl.load(weights + rows, mask=in_n, other=0.0)[:, None]
         squares += weighted * residual
-        tl.store(dots + at, weighted, mask=mask)
+        tl.store(residuals + at, weighted, mask=mask)
     tl.store(loss + (slot * batch + b) * explanations + k, tl.sum(squares, axis=0), mask=in_k)
 
 
@@ -287,21 +292,22 @@ def perturbation_gradient(
     )
     if loss.numel() == 0:
         return gradient, loss
-    residuals = _dots(perturbations, rules.attributions_together(perturbations, attributions))
+    dots = _dots(perturbations, rules.attributions_together(perturbations, attributions))
     differences = rules.dots_together(perturbations, differences).contiguous()
     weights = None if weights is None else weights.contiguous()
     with torch.cuda.device_of(perturbations):
-        _take_residuals(residuals, differences, weights, loss)
-        _add_moment(perturbations, residuals, gradient)
+        residuals = _residuals(dots, differences, weights, loss)
+        _moment(perturbations, residuals, gradient)
     return gradient, loss
 
 
-def _take_residuals(
+def _residuals(
     dots: torch.Tensor,
     differences: torch.Tensor,
     weights: torch.Tensor | None,
     loss: torch.Tensor,
-) -> None:
+) -> torch.Tensor:
+    residuals = torch.empty_like(dots)
     batch, n, explanations = dots.shape
     at_once = _explanations_at_once(explanations)
     programs = triton.cdiv(explanations, at_once) * batch
@@ -311,6 +317,7 @@ def _take_residuals(
             dots,
             differences,
             weights,
+            residuals,
             out,
             n,
             explanations,
@@ -323,11 +330,10 @@ def _take_residuals(
         )
 
     _over_slots(launch, loss, triton.cdiv(n, _RESIDUAL_ROWS))
+    return residuals
 
 
-def _add_moment(
-    perturbations: torch.Tensor, residuals: torch.Tensor, gradient: torch.Tensor
-) -> None:
+def _moment(perturbations: torch.Tensor, residuals: torch.Tensor, gradient: torch.Tensor) -> None:
     batch, n, explanations = residuals.shape
     d = perturbations.shape[2]
     if d == 0:

@@ -156,7 +156,7 @@ def test_perturbations_and_attributions(axis):
     far = _Strided.of(perturbations, axis)
     for launch in (
         lambda: infidelity.perturbation_dots(far, attributions),
-        lambda: infidelity._add_moment(far, torch.ones(2, 3, 2).double(), torch.ones(2, 2, 5)),
+        lambda: infidelity._moment(far, torch.ones(2, 3, 2).double(), torch.ones(2, 2, 5)),
     ):
         assert _first_stray(perturbations, launch) == _STRIDE
     other = _Strided.of(attributions, axis)
