@@ -50,11 +50,11 @@ def _windows_kernel(
     inside = (i < rows) & (j < columns)
     x += entry * stride_x + first_x
     if DOWN:
-        step = columns
+        step = tl.to_tensor(columns).to(tl.int64)
         place = i - margin
         at = x + (place * columns + j)
     else:
-        step = 1
+        step = tl.full((), 1, tl.int64)
         place = j - margin
         at = x + (i * length + place)
     total = tl.zeros((ROWS, COLUMNS), tl.float64)

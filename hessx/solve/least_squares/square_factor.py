@@ -60,11 +60,20 @@ class _Cache:
                 self._factors.popitem(last=False)
             return self._factors[key]
 
+    def clear(self) -> None:
+        with self._lock:
+            self._factors.clear()
+
     def _bytes(self) -> int:
         return sum(factor.lower.nbytes for factor in self._factors.values())
 
 
 _cache = _Cache()
+
+
+def clear_cache() -> None:
+    """Forget all factors."""
+    _cache.clear()
 
 
 def square_factor(
