@@ -91,7 +91,8 @@ def run_score(options: argparse.Namespace) -> None:
 
 def table(scores: demo.MapScores) -> list[str]:
     """Return the lines of a table: a map each, the best of each column marked."""
-    rows = [["", *(law.title for law in scores.laws), "sensitivity"]]
+    # Every cell ends with a mark or a space in its place.
+    rows = [["", *(f"{law.title} " for law in scores.laws), "sensitivity "]]
     for number_of_map, each in enumerate(scores.maps):
         row = [each.name]
         for column, share in enumerate(each.shares):

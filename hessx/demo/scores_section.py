@@ -6,6 +6,7 @@ import math
 from html import escape
 
 from hessx.demo.fragments import fill
+from hessx.demo.laws import Law
 from hessx.demo.scores import MapScores, Share
 
 _NOTHING = "–"
@@ -25,7 +26,7 @@ def scores_section(scores: MapScores) -> str:
             "radius_levels": f"{scores.radius * scores.classifier.scale:.3g}",
             "heads": "".join(heads),
             "rows": "".join(_row(scores, row) for row in range(len(scores.maps))),
-            "laws": "; ".join(f"{law.title.capitalize()}: {law.text}" for law in scores.laws),
+            "laws": ". ".join(map(_law_text, scores.laws)),
             "reversed": "; <em>reversed</em> maps predict best with the wrong sign" * turned,
             "n_evaluations": f"{scores.n_evaluations:,}",
             "n_gradients": str(scores.n_gradients),
@@ -49,6 +50,11 @@ def share_text(share: Share | None) -> str:
 def sensitivity_text(value: float | None) -> str:
     """Return a sensitivity as people read it."""
     return _NOTHING if value is None else f"{value:.2f}"
+
+
+def _law_text(law: Law) -> str:
+    form = ", and maps taken times what that takes away" if law.multiplied else ""
+    return f"{law.title.capitalize()}: {law.text}{form}"
 
 
 def _row(scores: MapScores, row: int) -> str:
