@@ -215,6 +215,29 @@ void edge_update(Address z, Address anchor, Address centre, Address potential, A
           pointer<double>(residual), rows, p1, p2, n_threads});
 }
 
+template <class Real, auto KERNEL>
+void perturbation_dots(Address perturbations, Strides2 perturbations_strides, Address attributions,
+                       int64_t batch, int64_t n, int64_t explanations, int64_t d, Address dots,
+                       int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).infidelity->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({row_sets<Real>(perturbations, perturbations_strides), pointer<const double>(attributions),
+          batch, n, explanations, d, pointer<double>(dots), n_threads});
+}
+
+template <class Real, auto KERNEL>
+void perturbation_gradient(Address perturbations, Strides2 perturbations_strides,
+                           Address attributions, Address differences, Address weights,
+                           int64_t batch, int64_t n, int64_t explanations, int64_t d,
+                           Address gradient, Address loss, int n_threads,
+                           const std::string& level) {
+  const auto kernel = find_level(level).infidelity->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({row_sets<Real>(perturbations, perturbations_strides), pointer<const double>(attributions),
+          pointer<const double>(differences), pointer<const double>(weights), batch, n,
+          explanations, d, pointer<double>(gradient), pointer<double>(loss), n_threads});
+}
+
 void tv_flow(Address estimate, Address radius, int64_t batch, int64_t values, int64_t p1,
              int64_t p2, Address solution, Address potential, Address pivots, int n_threads,
              const std::string& level) {
@@ -223,6 +246,15 @@ void tv_flow(Address estimate, Address radius, int64_t batch, int64_t values, in
   kernel({pointer<const double>(estimate), pointer<const double>(radius), batch, values, p1, p2,
           pointer<double>(solution), pointer<int32_t>(potential), pointer<int64_t>(pivots),
           n_threads});
+}
+
+template <class Real, auto KERNEL>
+void boxes(Address x, Address out, int64_t n, int64_t p1, int64_t p2,
+           const std::vector<int64_t>& sides, int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).boxes->*KERNEL;
+  const py::gil_scoped_release released;
+  const int64_t n_sides = static_cast<int64_t>(sides.size());
+  kernel({pointer<const Real>(x), pointer<Real>(out), n, p1, p2, sides.data(), n_sides, n_threads});
 }
 
 }  // namespace
@@ -349,6 +381,30 @@ PYBIND11_MODULE(_native, m) {
         "centre"_a, "potential"_a, "radius"_a, "threshold"_a, "weight"_a, "next"_a, "residual"_a,
         "rows"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
 
+  m.def("perturbation_dots_float", perturbation_dots<float, &InfidelityKernels::dots_float>,
+        "perturbations"_a, "perturbations_strides"_a, "attributions"_a, "batch"_a, "n"_a,
+        "explanations"_a, "d"_a, "dots"_a, "n_threads"_a, "level"_a);
+  m.def("perturbation_dots_double", perturbation_dots<double, &InfidelityKernels::dots_double>,
+        "perturbations"_a, "perturbations_strides"_a, "attributions"_a, "batch"_a, "n"_a,
+        "explanations"_a, "d"_a, "dots"_a, "n_threads"_a, "level"_a);
+  m.def("perturbation_gradient_float",
+        perturbation_gradient<float, &InfidelityKernels::gradient_float>, "perturbations"_a,
+        "perturbations_strides"_a, "attributions"_a, "differences"_a, "weights"_a, "batch"_a, "n"_a,
+        "explanations"_a, "d"_a, "gradient"_a, "loss"_a, "n_threads"_a, "level"_a);
+  m.def("perturbation_gradient_double",
+        perturbation_gradient<double, &InfidelityKernels::gradient_double>, "perturbations"_a,
+        "perturbations_strides"_a, "attributions"_a, "differences"_a, "weights"_a, "batch"_a, "n"_a,
+        "explanations"_a, "d"_a, "gradient"_a, "loss"_a, "n_threads"_a, "level"_a);
+
   m.def("tv_flow", tv_flow, "estimate"_a, "radius"_a, "batch"_a, "values"_a, "p1"_a, "p2"_a,
         "solution"_a, "potential"_a, "pivots"_a, "n_threads"_a, "level"_a);
+
+  m.def("box_sums_float", boxes<float, &BoxesKernels::sums_float>, "x"_a, "out"_a, "n"_a, "p1"_a,
+        "p2"_a, "sides"_a, "n_threads"_a, "level"_a);
+  m.def("box_sums_double", boxes<double, &BoxesKernels::sums_double>, "x"_a, "out"_a, "n"_a, "p1"_a,
+        "p2"_a, "sides"_a, "n_threads"_a, "level"_a);
+  m.def("box_sums_adjoint_float", boxes<float, &BoxesKernels::adjoint_float>, "x"_a, "out"_a, "n"_a,
+        "p1"_a, "p2"_a, "sides"_a, "n_threads"_a, "level"_a);
+  m.def("box_sums_adjoint_double", boxes<double, &BoxesKernels::adjoint_double>, "x"_a, "out"_a,
+        "n"_a, "p1"_a, "p2"_a, "sides"_a, "n_threads"_a, "level"_a);
 }

@@ -1,10 +1,12 @@
 // The kernels of each instruction-set level, and which levels this processor runs.
 #pragma once
 
+#include "boxes.h"
 #include "edges.h"
 #include "eigh.h"
 #include "grid.h"
 #include "grid_noise.h"
+#include "infidelity.h"
 #include "moments.h"
 #include "noise.h"
 #include "prox.h"
@@ -91,6 +93,20 @@ struct TVFlowKernels {
   void (*solve)(const TVFlowCall& call);
 };
 
+struct InfidelityKernels {
+  void (*dots_float)(const PerturbationDotsCall<float>& call);
+  void (*dots_double)(const PerturbationDotsCall<double>& call);
+  void (*gradient_float)(const PerturbationGradientCall<float>& call);
+  void (*gradient_double)(const PerturbationGradientCall<double>& call);
+};
+
+struct BoxesKernels {
+  void (*sums_float)(const BoxesCall<float>& call);
+  void (*sums_double)(const BoxesCall<double>& call);
+  void (*adjoint_float)(const BoxesCall<float>& call);
+  void (*adjoint_double)(const BoxesCall<double>& call);
+};
+
 struct Level {
   const char* name;
   bool supported;
@@ -104,7 +120,9 @@ struct Level {
   const GridKernels* grid;
   const GridNoiseKernels* grid_noise;
   const EdgesKernels* edges;
+  const InfidelityKernels* infidelity;
   const TVFlowKernels* tv_flow;
+  const BoxesKernels* boxes;
 };
 
 constexpr int MAX_LEVELS = 3;

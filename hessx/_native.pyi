@@ -441,6 +441,60 @@ def edge_update_double(
     n_threads: int,
     level: str,
 ) -> None: ...
+def perturbation_dots_float(
+    perturbations: int,
+    perturbations_strides: Sequence[int],
+    attributions: int,
+    batch: int,
+    n: int,
+    explanations: int,
+    d: int,
+    dots: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def perturbation_dots_double(
+    perturbations: int,
+    perturbations_strides: Sequence[int],
+    attributions: int,
+    batch: int,
+    n: int,
+    explanations: int,
+    d: int,
+    dots: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def perturbation_gradient_float(
+    perturbations: int,
+    perturbations_strides: Sequence[int],
+    attributions: int,
+    differences: int,
+    weights: int,
+    batch: int,
+    n: int,
+    explanations: int,
+    d: int,
+    gradient: int,
+    loss: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def perturbation_gradient_double(
+    perturbations: int,
+    perturbations_strides: Sequence[int],
+    attributions: int,
+    differences: int,
+    weights: int,
+    batch: int,
+    n: int,
+    explanations: int,
+    d: int,
+    gradient: int,
+    loss: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
 def tv_flow(
     estimate: int,
     radius: int,
@@ -451,6 +505,46 @@ def tv_flow(
     solution: int,
     potential: int,
     pivots: int,
+    n_threads: int,
+    level: str,
+) -> None: ...
+def box_sums_float(
+    x: int,
+    out: int,
+    n: int,
+    p1: int,
+    p2: int,
+    sides: Sequence[int],
+    n_threads: int,
+    level: str,
+) -> None: ...
+def box_sums_double(
+    x: int,
+    out: int,
+    n: int,
+    p1: int,
+    p2: int,
+    sides: Sequence[int],
+    n_threads: int,
+    level: str,
+) -> None: ...
+def box_sums_adjoint_float(
+    x: int,
+    out: int,
+    n: int,
+    p1: int,
+    p2: int,
+    sides: Sequence[int],
+    n_threads: int,
+    level: str,
+) -> None: ...
+def box_sums_adjoint_double(
+    x: int,
+    out: int,
+    n: int,
+    p1: int,
+    p2: int,
+    sides: Sequence[int],
     n_threads: int,
     level: str,
 ) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_more_points_can_only_find_more():
     scores = [
         hessx.sensitivity_max(gradient, X, n_perturb_samples=n, seed=0) for n in (1, 5, 20, 80)
     ]
-    for fewer, more in zip(scores, scores[1:], strict=False):
+    for fewer, more in pairwise(scores):
         assert (fewer <= more).all()
     assert (scores[0] < scores[-1]).any()
 

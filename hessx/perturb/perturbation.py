@@ -29,16 +29,23 @@ class BoundPerturbation(ABC):
         inputs: As given.
         n_coordinates: ``k``, the numbers of a draw.
         size: How many different perturbations there are, or None where they are not listed.
+        binary: Whether the numbers of a draw are 0 and 1.
         completes: Whether removing everything has infinite weight, as in the Shapley kernel: an
             optimal explanation then adds up to ``f(x) - f(baseline)``.
     """
 
     n_coordinates: int
     size: int | None = None
+    binary: bool = False
     completes: bool = False
 
     def __init__(self, inputs: Tensor):
         self.inputs = inputs
+
+    @property
+    def coordinate_shape(self) -> torch.Size:
+        """Shape in which coordinates are shown, ``k`` numbers."""
+        return torch.Size([self.n_coordinates])
 
     @abstractmethod
     def draw(self, first: int, count: int) -> Tensor:
@@ -141,10 +148,13 @@ def baseline_tensor(baselines: Any, inputs: Tensor) -> Tensor:
     Raises:
         TypeError: If ``inputs`` is not a tensor, or ``baselines`` neither None, a number nor a
             tensor.
-        ValueError: If the shape of ``baselines`` does not fit or it is not finite.
+        ValueError: If inputs have no shape, the shape of ``baselines`` does not fit, or it is not
+            finite.
     """
     if not isinstance(inputs, Tensor):
         raise TypeError(f"inputs must be a single tensor, got {type(inputs).__name__}")
+    if inputs.dim() < 2:
+        raise ValueError(f"inputs must be (B, *shape), got {tuple(inputs.shape)}")
     if baselines is None:
         return inputs.new_zeros(())
     if isinstance(baselines, (int, float)) and not isinstance(baselines, bool):
