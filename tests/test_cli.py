@@ -154,7 +154,7 @@ def test_score_prints_a_table(tiny, cat, tmp_path, monkeypatch, capsys):
     assert cli.main(["score", "cat.png", "--target", "gold", *few]) == 0
     printed = capsys.readouterr().out
     assert "explains   the log-odds of 'goldfish' (class 1)" in printed
-    assert "scores     5 maps, 20 evaluations and 33 gradients, " in printed
+    assert "scores     6 maps, 20 evaluations and 33 gradients, " in printed
     assert "unexplained: normal noise of 12.8 grey levels on every number" in printed
     assert "unit length within 6.4 grey levels" in printed
     row = r"^{} +([\d.]+)% ± [\d.]+%[*r]? +([\d.]+)% ± [\d.]+%[*r]? +(?:([\d.]+)\*?|–)$"
@@ -163,7 +163,8 @@ def test_score_prints_a_table(tiny, cat, tmp_path, monkeypatch, capsys):
         assert 0 <= float(noise) <= 100
         assert 0 <= float(squares) <= 100
         assert (sensitivity is None) == (name in ("SmoothGrad", "CASO"))
-    assert re.search(r"^Gradient × input +– +[\d.]+% ± ", printed, re.M)
+    for name in ("Gradient × input", "Occlusion, 7 × 7"):
+        assert re.search(rf"^{name} +– +[\d.]+% ± ", printed, re.M)
     assert re.search(r"^total +[\d.]+ s$", printed.splitlines()[-1])
     assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
 
@@ -325,7 +326,7 @@ def test_demo_with_the_real_network(tmp_path, capsys):
     assert "caso path  0.0%, 46.4%, 82.1%, 97.5% zero pixels" in printed
     assert "leg        9 evaluations" in printed
     assert "leg-tv     6 values of L" in printed
-    assert "scores     12 maps, 10 evaluations and 33 gradients, " in printed
+    assert "scores     13 maps, 10 evaluations and 33 gradients, " in printed
     page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
     assert "the cosine between CASO and CAFO is +0.9992" in page
     assert "SmoothHess, CAFO, CASO, LEG, LEG-TV</span>" in page

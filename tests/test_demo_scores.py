@@ -204,7 +204,7 @@ def test_quick_maps_are_the_methods(classifier, photograph):
     x = classifier.inputs(photograph.pixels)
     lines = []
     found = demo.quick_maps(classifier, photograph, target=0, seed=5, report=lines.append)
-    plain, times, smooth, first, second = (each.attribution for each in found)
+    plain, times, smooth, first, second, cells = (each.attribution for each in found)
     truth = gradient(classifier, x)
     assert torch.equal(plain, truth)
     assert torch.equal(times, truth * x)
@@ -215,7 +215,17 @@ def test_quick_maps_are_the_methods(classifier, photograph):
     assert torch.equal(first, -hessx.cafo(classifier.model, x, 0, lambda2=1.0).delta)
     assert torch.equal(second, -hessx.caso(classifier.model, x, 0, seed=5).delta)
     assert lines[0].startswith("explains   the log-odds of '<b>' (class 0): probability 0.")
-    assert lines[1].startswith("maps       gradient, gradient-x-input, smoothgrad, cafo, caso: ")
+    assert lines[1].startswith(
+        "maps       gradient, gradient-x-input, smoothgrad, cafo, caso, occl"
+    )
+    mean = x.mean((2, 3), keepdim=True).expand_as(x)
+    answer = log_odds(classifier)(x)[0, 0]
+    # The bottom right one of 7 x 7 cells: from 32 * 6 / 7 = 27.4 on.
+    hidden = x.clone()
+    hidden[..., 28:, 28:] = mean[..., 28:, 28:]
+    taken = answer - log_odds(classifier)(hidden)[0, 0]
+    assert cells[..., 28:, 28:].sum().item() == pytest.approx(taken.item(), rel=1e-4)
+    assert [each.multiplied for each in found] == [False, True, False, False, False, True]
 
 
 def test_mistakes(classifier, photograph, maps, laws):
@@ -255,6 +265,9 @@ def test_table_on_the_page(made_up):
     ]
     assert "maps predict best with the wrong sign" in section
     assert "reversed" not in scores_section(replace(made_up, maps=made_up.maps[1:]))
+    assert "Occlusion, for comparison" not in section
+    occlusion = replace(made_up.maps[2], name="Occlusion, 7 × 7")
+    assert "Occlusion, for comparison" in scores_section(replace(made_up, maps=(occlusion,)))
 
 
 def test_table_in_text(made_up):

@@ -26,10 +26,11 @@ def run_demo(options: argparse.Namespace) -> None:
     )
     leg = _leg(settled(options, LEG_TV), LEG_TV, classifier, photograph, target)
     laws = [demo.perturbation_law(name, classifier, photograph) for name in SCORED_BY]
+    occlusion = demo.quick_maps(classifier, photograph, ["occlusion"], target=target)
     scores = demo.score_maps(
         classifier,
         photograph,
-        demo.page_maps(explanation, maps, leg),
+        [*demo.page_maps(explanation, maps, leg), *occlusion],
         laws,
         target=target,
         n_samples=options.score_samples,

@@ -77,7 +77,7 @@ def perturbation_law(
         text = f"normal noise of {sigma * classifier.scale:.3g} grey levels on every number"
         return Law(name, "noise", text, Gaussian(sigma))
     inputs = classifier.inputs(photograph.pixels)
-    mean = inputs.mean((2, 3), keepdim=True).expand_as(inputs).contiguous()
+    mean = mean_colour(inputs)
     if name == "noisy-baseline":
         low, high = ((level - classifier.mean) / classifier.scale for level in (0, 255))
         levels = _BASELINE_SIGMA * classifier.scale
@@ -101,3 +101,8 @@ def perturbation_law(
         f"the Shapley kernel's sets of {labels.max() + 1} superpixels replaced by the mean colour"
     )
     return Law(name, "Shapley", text, Shap(features=segments), mean, True)
+
+
+def mean_colour(inputs: Tensor) -> Tensor:
+    """Return pictures ``(N, 3, H, W)`` of one colour each, their mean."""
+    return inputs.mean((2, 3), keepdim=True).expand_as(inputs).contiguous()

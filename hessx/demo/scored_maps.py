@@ -12,11 +12,13 @@ from torch import Tensor
 from hessx.demo.classes import score_classes
 from hessx.demo.classifier import Classifier
 from hessx.demo.explanation import Explanation
+from hessx.demo.laws import mean_colour
 from hessx.demo.leg import LegMaps
 from hessx.demo.photograph import Photograph
 from hessx.demo.saliency import DEFAULT_SMOOTH_SAMPLES, DEFAULT_SMOOTH_SIGMA, SaliencyMaps
-from hessx.explain import SparseSaliency, cafo, caso, smooth_explanation
+from hessx.explain import SparseSaliency, cafo, caso, optimal_explanation, smooth_explanation
 from hessx.features import Grid
+from hessx.perturb import Subsets
 from hessx.run import check_choice
 from hessx.score.class_scores import ClassScores
 
@@ -26,7 +28,11 @@ MAPS = {
     "smoothgrad": "its mean over noisy copies of the picture",
     "cafo": "the sparse shift that lowers the class most, to first order",
     "caso": "the same to second order",
+    "occlusion": "what each of 7 x 7 cells takes away when the mean colour replaces it",
 }
+OCCLUSION_GRID = 7
+# Larger batches are no faster on a CPU and take gigabytes.
+_BATCH = 32
 _Explain = Callable[[Tensor], Tensor]
 
 
@@ -154,6 +160,7 @@ def _made(
         "caso": lambda: MapToScore(
             "CASO", -caso(classifier.model, inputs, target, seed=seed).delta
         ),
+        "occlusion": lambda: _occlusion_map(classifier, inputs, target),
     }
     return tuple(make[name]() for name in names)
 
@@ -184,3 +191,19 @@ def _cafo_map(classifier: Classifier, target: int, result: SparseSaliency) -> Ma
         return -cafo(classifier.model, x, target, lambda1=lambda1, lambda2=lambda2).delta
 
     return MapToScore("CAFO", -result.delta, explain=explain)
+
+
+def _occlusion_map(classifier: Classifier, inputs: Tensor, target: int) -> MapToScore:
+    """Return the explanation that is optimal for single cells."""
+    cells = Grid((OCCLUSION_GRID, OCCLUSION_GRID))
+    found = optimal_explanation(
+        log_odds(classifier),
+        inputs,
+        target,
+        perturb_func=Subsets(size=1, features=cells),
+        baselines=mean_colour(inputs),
+        n_samples=None,
+        max_examples_per_batch=_BATCH,
+    )
+    name = f"Occlusion, {OCCLUSION_GRID} × {OCCLUSION_GRID}"
+    return MapToScore(name, found.attributions, multiplied=True)

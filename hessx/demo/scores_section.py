@@ -10,6 +10,10 @@ from hessx.demo.laws import Law
 from hessx.demo.scores import MapScores, Share
 
 _NOTHING = "–"
+_OCCLUSION = (
+    " Occlusion, for comparison, puts the mean colour in place of one cell at a time, which is "
+    "much like what the squares do."
+)
 
 
 def scores_section(scores: MapScores) -> str:
@@ -27,6 +31,7 @@ def scores_section(scores: MapScores) -> str:
             "heads": "".join(heads),
             "rows": "".join(_row(scores, row) for row in range(len(scores.maps))),
             "laws": ". ".join(map(_law_text, scores.laws)),
+            "occlusion": _OCCLUSION * any(each.name.startswith("Occl") for each in scores.maps),
             "reversed": "; <em>reversed</em> maps predict best with the wrong sign" * turned,
             "n_evaluations": f"{scores.n_evaluations:,}",
             "n_gradients": str(scores.n_gradients),
