@@ -4,7 +4,7 @@ BIN := .venv/bin
 BUILD_INPUTS := pyproject.toml setup.py CMakeLists.txt constraints.txt $(wildcard csrc/*)
 C_SOURCES = $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 BENCHES := noise moments eigh trust_region softmax shrink prox grid grid_noise edges tv_flow \
-	boxes squares smooth_hess fashion_mnist caso leg_tv
+	boxes squares infidelity_ops smooth_hess fashion_mnist caso leg_tv sensitivity infidelity
 EXPERIMENTS := caso_rank_one caso_relaxation caso_first_against_second caso_path caso_gallery
 EXPERIMENTS += leg_convergence leg_variance leg_gallery leg_noise leg_cascade leg_deletion
 

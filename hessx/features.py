@@ -242,9 +242,10 @@ class _GridMap(FeatureMap):
         return self.channels, self.rows.shape[1], self.columns.shape[1]
 
     def lift(self, t: Tensor) -> Tensor:
-        rows, columns = self.rows.to(t), self.columns.to(t)
-        cells = t.reshape(*t.shape[:-1], self.channels, rows.shape[1], columns.shape[1])
-        picture = rows @ cells @ columns.mT
+        cells = t.reshape(*t.shape[:-1], *self.grid)
+        # A cell for each pixel: upsampling would multiply by identity matrices.
+        same = cells.shape[-2:] == self.shape[-2:]
+        picture = cells if same else self.rows.to(t) @ cells @ self.columns.to(t).mT
         if len(self.shape) == 2:
             return picture.squeeze(-3)
         return picture.expand(*t.shape[:-1], *self.shape)

@@ -79,6 +79,9 @@ def _run_ops(
     ops.normal_moments(gradients, features, seed=0)
     ops.normal_moments(gradients, features, seed=0, weight=weight)
     ops.core_moments(gradients, gradients)
+    differences = torch.zeros(batch, samples, 1, dtype=torch.float64, device=device)
+    for weights in (None, differences[0, :, 0]):
+        ops.perturbation_gradient(gradients, gradients[:, :1], differences, weights)
     solved = torch.float64 if dtype == torch.float64 else torch.float32
     ones = torch.ones(batch, features, dtype=solved, device=device)
     ops.trust_region(ones, ones, 1.0)

@@ -148,10 +148,42 @@ def test_options_reach_the_method(arguments, expected, tiny, cat, monkeypatch):
     assert cli.main(["explain", str(cat), "--out", out, "--method", *arguments]) == 1
 
 
+def test_score_prints_a_table(tiny, cat, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = ("--n-samples", "9", "--radius", "0.05", "--sigma", "0.1")
+    assert cli.main(["score", "cat.png", "--target", "gold", *few]) == 0
+    printed = capsys.readouterr().out
+    assert "explains   the log-odds of 'goldfish' (class 1)" in printed
+    assert "scores     6 maps, 20 evaluations and 33 gradients, " in printed
+    assert "unexplained: normal noise of 12.8 grey levels on every number" in printed
+    assert "unit length within 6.4 grey levels" in printed
+    row = r"^{} +([\d.]+)% ± [\d.]+%[*r]? +([\d.]+)% ± [\d.]+%[*r]? +(?:([\d.]+)\*?|–)$"
+    for name in ("Gradient", "SmoothGrad", "CAFO", "CASO"):
+        noise, squares, sensitivity = re.search(row.format(name), printed, re.M).groups()
+        assert 0 <= float(noise) <= 100
+        assert 0 <= float(squares) <= 100
+        assert (sensitivity is None) == (name in ("SmoothGrad", "CASO"))
+    for name in ("Gradient × input", "Occlusion, 7 × 7"):
+        assert re.search(rf"^{name} +– +[\d.]+% ± ", printed, re.M)
+    assert re.search(r"^total +[\d.]+ s$", printed.splitlines()[-1])
+    assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
+
+
+def test_score_takes_maps_and_laws(tiny, cat, capsys):
+    few = ("--n-samples", "4", "--maps", "cafo,gradient", "--perturbation", "shap,noisy-baseline")
+    assert cli.main(["score", str(cat), *few]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    head = next(number for number, line in enumerate(lines) if line.endswith("sensitivity"))
+    assert lines[head].split() == ["Shapley", "baseline", "sensitivity"]
+    assert [line.split()[0] for line in lines[head + 1 : head + 3]] == ["CAFO", "Gradient"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["explain", "missing.png"], "no such picture: missing.png"),
+        (["score", "missing.png"], "no such picture: missing.png"),
+        (["score", "cat.png", "--target", "dog"], "target 'dog' is no class name"),
         (["explain", "text.png"], "cannot read text.png as a picture"),
         (["explain", "cat.png", "--out", "."], "--out must be a file, . is a folder"),
         (["explain", "cat.png", "--target", "dog"], "target 'dog' is no class name"),
@@ -175,6 +207,12 @@ def test_mistakes_found_on_the_way(arguments, message, tiny, cat, monkeypatch, c
     [
         ([], "the following arguments are required: COMMAND"),
         (["explain"], "the following arguments are required: PICTURE"),
+        (["score"], "the following arguments are required: PICTURE"),
+        (["score", "a.png", "--maps", "magic"], "--maps: must be gradient or gradient-x-input or"),
+        (["score", "a.png", "--maps", "cafo,cafo"], "must be different words, got 'cafo,cafo'"),
+        (["score", "a.png", "--perturbation", ""], "--perturbation: must be gaussian or noisy-"),
+        (["score", "a.png", "--radius", "-1"], "--radius: must be a number >= 0, got '-1'"),
+        (["score", "a.png", "--n-samples", "1"], "--n-samples: must be an integer >= 2, got 1"),
         (["explain", "cat.png", "--method", "magic"], "invalid choice: 'magic'"),
         (["explain", "cat.png", "--sigma", "-0.1"], "--sigma: must be a number > 0, got '-0.1'"),
         (["demo", "--sigma", "nan"], "--sigma: must be a number > 0, got 'nan'"),
@@ -278,7 +316,7 @@ def test_help_lists_defaults(capsys):
 
 
 def test_demo_with_the_real_network(tmp_path, capsys):
-    few = ("--segments", "9", "--grid", "3", "--n-samples", "8")
+    few = ("--segments", "9", "--grid", "3", "--n-samples", "8", "--score-samples", "4")
     assert cli.main(["demo", "--out", str(tmp_path / "demo"), *few]) == 0
     printed = capsys.readouterr().out
     # Its answer does not depend on the machine beyond rounding.
@@ -288,9 +326,11 @@ def test_demo_with_the_real_network(tmp_path, capsys):
     assert "caso path  0.0%, 46.4%, 82.1%, 97.5% zero pixels" in printed
     assert "leg        9 evaluations" in printed
     assert "leg-tv     6 values of L" in printed
+    assert "scores     13 maps, 10 evaluations and 33 gradients, " in printed
     page = (tmp_path / "demo" / "index.html").read_text(encoding="utf-8")
     assert "the cosine between CASO and CAFO is +0.9992" in page
     assert "SmoothHess, CAFO, CASO, LEG, LEG-TV</span>" in page
+    assert "How good are these maps?" in page
 
 
 @pytest.mark.slow

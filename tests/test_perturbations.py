@@ -189,6 +189,7 @@ def test_sampled_squares_are_uniform_on_the_list():
     law = bound(Square(sides=[1, 2, 3]), torch.ones(1, 5, 4))
     assert law.size == 20 + 12 + 6
     listed, _ = law.enumerated(0, law.size)
+    assert torch.equal(law.draw(3, 50), listed[law.numbers(3, 50)])
     drawn, counts = law.draw(0, 38_000).unique(dim=0, return_counts=True)
     assert torch.equal(drawn, listed.unique(dim=0))
     chi2 = ((counts - 1000).double().square() / 1000).sum()

@@ -77,7 +77,7 @@ LAWS: dict[str, dict[str, Any]] = {
 def test_the_largest_of_all_points(name: str, normalize: bool):
     arguments = dict(n_perturb_samples=12, normalize=normalize, seed=4) | LAWS[name]
     perturb = arguments.pop("perturb_func")
-    points = [torch.zeros_like(X[0]), *displacements(0.3, 7, seed=4)]
+    points = [torch.zeros_like(X[0]), *displacements(0.3, 4, seed=4)]
     scores = torch.stack(
         [
             hessx.infidelity(
@@ -93,7 +93,7 @@ def test_the_largest_of_all_points(name: str, normalize: bool):
         gradient,
         target=TARGET,
         radius=0.3,
-        n_points=7,
+        n_points=4,
         explanation_kwargs={"target": TARGET},
         **arguments,
     )
@@ -101,11 +101,11 @@ def test_the_largest_of_all_points(name: str, normalize: bool):
     assert (found > scores[0]).any()
 
 
-@pytest.mark.parametrize("batch", [1, 4, 1000])
-@pytest.mark.parametrize("name", ["gaussian", "subsets", "function", "function of x"])
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("name", ["gaussian", "function of x"])
 def test_batches_change_nothing(name: str, batch: int):
     arguments: dict[str, Any] = dict(
-        explanation_func=with_graph, n_points=5, ascent_steps=2, radius=0.3
+        explanation_func=with_graph, n_points=3, ascent_steps=1, radius=0.3
     )
     arguments |= LAWS[name]
     whole = hessx.robust_infidelity(NET, inputs=X, target=1, **arguments)
@@ -182,10 +182,10 @@ def test_the_ascent_reaches_the_corner_of_a_convex_score():
 @pytest.mark.parametrize("name", LAWS)
 @pytest.mark.parametrize("explain", [gradient, with_graph])
 def test_the_ascent_never_ends_below_the_points(name: str, explain: Callable[..., Tensor]):
-    arguments: dict[str, Any] = dict(explanation_func=explain, n_points=4, target=1)
+    arguments: dict[str, Any] = dict(explanation_func=explain, n_points=2, target=1)
     arguments |= dict(explanation_kwargs={"target": 1}) | LAWS[name]
     sampled = hessx.robust_infidelity(NET, inputs=X, **arguments)
-    climbed = hessx.robust_infidelity(NET, inputs=X, ascent_steps=4, **arguments)
+    climbed = hessx.robust_infidelity(NET, inputs=X, ascent_steps=2, **arguments)
     assert (climbed >= sampled).all()
     if explain is with_graph:
         assert (climbed > sampled).any()
@@ -258,6 +258,18 @@ def test_an_argument_as_long_as_a_batch_of_points_is_not_taken_apart():
     assert (found < 1e-20).all()
 
 
+def test_inputs_that_are_single_numbers():
+    x = X[:, 0, 0, 0]
+    arguments: dict[str, Any] = dict(radius=0.2, n_points=3, ascent_steps=2)
+    found = hessx.robust_infidelity(torch.square, added_noise, x, lambda x: x, **arguments)
+    column = hessx.robust_infidelity(
+        lambda x: x[:, 0] ** 2, added_noise, x[:, None], lambda x: x, **arguments
+    )
+    torch.testing.assert_close(found, column, rtol=1e-12, atol=0)
+    assert (hessx.sensitivity_max(torch.square, x, seed=0) > 0).all()
+    assert hessx.smooth_explanation(torch.square, x, radius=0.1).shape == x.shape
+
+
 def test_half_types():
     half = nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.Softplus(), nn.Linear(8, 3))
     half.load_state_dict(NET.state_dict())
@@ -270,15 +282,15 @@ def test_half_types():
 
 
 def test_memory_limit_progress_and_generators(capsys: pytest.CaptureFixture[str]):
-    arguments: dict[str, Any] = dict(target=0, n_points=20, ascent_steps=2)
+    arguments: dict[str, Any] = dict(target=0, n_points=10, ascent_steps=1)
     free = hessx.robust_infidelity(NET, added_noise, X, gradient, **arguments)
     state = torch.get_rng_state()
     bounded = hessx.robust_infidelity(
-        NET, added_noise, X, gradient, memory_limit=50_000, show_progress=True, **arguments
+        NET, added_noise, X, gradient, memory_limit=30_000, show_progress=True, **arguments
     )
     assert torch.equal(torch.get_rng_state(), state)
     torch.testing.assert_close(free, bounded, rtol=1e-9, atol=0)
-    assert "69/69" in capsys.readouterr().err
+    assert "36/36" in capsys.readouterr().err
 
 
 def no_call(*_: Any) -> Any:

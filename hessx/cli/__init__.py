@@ -1,4 +1,4 @@
-"""The command ``hessx``: the demo, a picture explained, what is installed."""
+"""The command ``hessx``: the demo, a picture explained or scored, what is installed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import hessx
 from hessx import demo
 from hessx.cli.explain import run_demo, run_explain
 from hessx.cli.options import LEG_TV, METHODS, SMOOTH_HESS, add_options, integer, misplaced
+from hessx.cli.score import add_score_options, run_score
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,11 +50,18 @@ def _parser() -> argparse.ArgumentParser:
         help="explain a photograph of a cat and write a page about it",
         description="Explain a photograph of a cat, as EfficientNet-Lite0 sees it, and write an "
         "HTML page: the superpixels and grid cells that act together, the pixels that the loss is "
-        "most sensitive to, and the cells that raise and lower the log-odds.",
+        "most sensitive to, the cells that raise and lower the log-odds, and scores of these maps.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     show.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("out/demo"), help="folder of the page"
+    )
+    show.add_argument(
+        "--score-samples",
+        metavar="N",
+        type=integer(2),
+        default=demo.DEFAULT_SCORE_SAMPLES,
+        help="changed pictures of each kind that score the maps",
     )
     add_options(show, [SMOOTH_HESS, LEG_TV])
     show.set_defaults(run=run_demo)
@@ -90,13 +98,26 @@ def _parser() -> argparse.ArgumentParser:
 
     explain.set_defaults(run=run_checked)
 
+    score = commands.add_parser(
+        "score",
+        parents=[common],
+        help="print scores of maps of a picture of yours",
+        description="Explain the log-odds of a class, as EfficientNet-Lite0 sees a picture, by "
+        "maps that take seconds. Print how much they leave unexplained of what changes of the "
+        "picture do (infidelity), and how far they move with the picture (sensitivity).",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    score.add_argument("picture", metavar="PICTURE", type=Path, help="a picture file")
+    add_score_options(score)
+    score.set_defaults(run=run_score)
+
     info = commands.add_parser("info", help="print versions and backends, and why one is missing")
     info.set_defaults(run=lambda options: print(hessx.info()))
     return parser
 
 
 def _common() -> argparse.ArgumentParser:
-    """Return the options that demo and explain share."""
+    """Return the options that demo, explain and score share."""
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--target",

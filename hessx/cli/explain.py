@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hessx import demo
-from hessx.cli.options import FROM_VALUES, LEG_TV, SMOOTH_HESS, SMOOTHED, settled
+from hessx.cli.options import FROM_VALUES, LEG_TV, SCORED_BY, SMOOTH_HESS, SMOOTHED, settled
 
 if TYPE_CHECKING:
     from hessx.demo import Classifier, Explanation, LegMaps, Photograph, SaliencyMaps
@@ -22,10 +22,22 @@ def run_demo(options: argparse.Namespace) -> None:
     classifier, target = _begin(options, photograph, out)
     explanation = _interactions(settled(options, SMOOTH_HESS), classifier, photograph, target)
     maps = demo.explain_pixels(
-        classifier, photograph, target=target, seed=options.seed, report=_report
+        classifier, photograph, target=target, seed=options.seed, report=report
     )
     leg = _leg(settled(options, LEG_TV), LEG_TV, classifier, photograph, target)
-    demo.write_page(explanation, out, maps, leg)
+    laws = [demo.perturbation_law(name, classifier, photograph) for name in SCORED_BY]
+    occlusion = demo.quick_maps(classifier, photograph, ["occlusion"], target=target)
+    scores = demo.score_maps(
+        classifier,
+        photograph,
+        [*demo.page_maps(explanation, maps, leg), *occlusion],
+        laws,
+        target=target,
+        n_samples=options.score_samples,
+        seed=options.seed,
+        report=report,
+    )
+    demo.write_page(explanation, out, maps, leg, scores)
     _end(out, started)
 
 
@@ -47,15 +59,20 @@ def run_explain(options: argparse.Namespace) -> None:
     _end(out, started)
 
 
+def opened(options: argparse.Namespace, photograph: Photograph) -> tuple[Classifier, int | None]:
+    """Return the network and the class to explain, and say what is explained."""
+    width, height = photograph.size
+    report(f"picture    {photograph.name}, {width} x {height}")
+    classifier = demo.efficientnet_lite0()
+    report(f"model      {classifier.name}")
+    text = getattr(options, "target", None)
+    return classifier, None if text is None else classifier.class_index(text)
+
+
 def _begin(
     options: argparse.Namespace, photograph: Photograph, out: Path
 ) -> tuple[Classifier, int | None]:
-    width, height = photograph.size
-    _report(f"picture    {photograph.name}, {width} x {height}")
-    classifier = demo.efficientnet_lite0()
-    _report(f"model      {classifier.name}")
-    text = getattr(options, "target", None)
-    target = None if text is None else classifier.class_index(text)
+    classifier, target = opened(options, photograph)
     # Before the work, so that it is not lost, and after every mistake that is known by now.
     out.parent.mkdir(parents=True, exist_ok=True)
     return classifier, target
@@ -73,7 +90,7 @@ def _interactions(
         sigma=options.sigma,
         n_samples=options.n_samples,
         seed=options.seed,
-        report=_report,
+        report=report,
     )
 
 
@@ -92,7 +109,7 @@ def _sparse_maps(
         k=options.pixels,
         sparsity=options.sparsity,
         seed=options.seed,
-        report=_report,
+        report=report,
         **smoothing,
     )
 
@@ -115,15 +132,16 @@ def _leg(
         sigma=options.sigma,
         n_samples=options.n_samples,
         seed=options.seed,
-        report=_report,
+        report=report,
         **levels,
     )
 
 
 def _end(out: Path, started: float) -> None:
-    _report(f"total      {time.perf_counter() - started:.1f} s")
-    _report(f"page       {out} ({out.stat().st_size / 1000:.0f} kB)")
+    report(f"total      {time.perf_counter() - started:.1f} s")
+    report(f"page       {out} ({out.stat().st_size / 1000:.0f} kB)")
 
 
-def _report(line: str) -> None:
+def report(line: str) -> None:
+    """Print a line at once."""
     print(line, flush=True)

@@ -24,6 +24,8 @@ METHODS = {
     "leg": "the gradient of the log-odds on a grid, from the network's answers alone",
     LEG_TV: "leg, with as little variation as the answers allow",
 }
+# What scores maps unless told otherwise: what is near the picture, and what is far from it.
+SCORED_BY = ("gaussian", "square")
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,19 @@ def choice(*allowed: str) -> Callable[[str], str]:
         if text not in allowed:
             raise argparse.ArgumentTypeError(f"must be {' or '.join(allowed)}, got {text!r}")
         return text
+
+    return parse
+
+
+def words(*allowed: str) -> Callable[[str], tuple[str, ...]]:
+    """Return a parser of one or more of these words, each once, with commas between."""
+    parse_one = choice(*allowed)
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(map(parse_one, text.split(",")))
+        if len(set(found)) < len(found):
+            raise argparse.ArgumentTypeError(f"must be different words, got {text!r}")
+        return found
 
     return parse
 

@@ -13,6 +13,7 @@ from hessx.demo.explanation import (
     explain_photograph,
 )
 from hessx.demo.extra import MissingExtraError
+from hessx.demo.laws import DEFAULT_SCORE_SIGMA, LAWS, Law, perturbation_law
 from hessx.demo.leg import (
     DEFAULT_K_L,
     DEFAULT_LEG_GRID,
@@ -32,6 +33,8 @@ from hessx.demo.saliency import (
     explain_pixels,
 )
 from hessx.demo.saliency_page import write_saliency_page
+from hessx.demo.scored_maps import MAPS, MapToScore, page_maps, quick_maps
+from hessx.demo.scores import DEFAULT_RADIUS, DEFAULT_SCORE_SAMPLES, MapScores, score_maps
 
 __all__ = [
     "DEFAULT_GRID",
@@ -39,15 +42,23 @@ __all__ = [
     "DEFAULT_LEG_GRID",
     "DEFAULT_LEG_SAMPLES",
     "DEFAULT_LEG_SIGMA",
+    "DEFAULT_RADIUS",
     "DEFAULT_SAMPLES",
+    "DEFAULT_SCORE_SAMPLES",
+    "DEFAULT_SCORE_SIGMA",
     "DEFAULT_SEGMENTS",
     "DEFAULT_SIGMA",
     "DEFAULT_SMOOTH_SAMPLES",
     "DEFAULT_SMOOTH_SIGMA",
     "DEFAULT_SPARSITY",
+    "LAWS",
+    "MAPS",
     "Classifier",
     "Explanation",
+    "Law",
     "LegMaps",
+    "MapScores",
+    "MapToScore",
     "MissingExtraError",
     "Photograph",
     "SaliencyMaps",
@@ -57,6 +68,10 @@ __all__ = [
     "explain_photograph",
     "explain_pixels",
     "load_photograph",
+    "page_maps",
+    "perturbation_law",
+    "quick_maps",
+    "score_maps",
     "write_leg_page",
     "write_page",
     "write_saliency_page",

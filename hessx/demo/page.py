@@ -31,6 +31,8 @@ from hessx.demo.leg_section import leg_section
 from hessx.demo.numbers import decimals, signed, with_error
 from hessx.demo.saliency import SaliencyMaps
 from hessx.demo.saliency_section import saliency_section
+from hessx.demo.scores import MapScores
+from hessx.demo.scores_section import scores_section
 from hessx.demo.superpixels import centres, outlines
 from hessx.explain import SmoothHess
 from hessx.features import Grid
@@ -49,6 +51,7 @@ def write_page(
     path: str | Path,
     saliency: SaliencyMaps | None = None,
     leg: LegMaps | None = None,
+    scores: MapScores | None = None,
 ) -> Path:
     """Write an explanation as a self-contained HTML page.
 
@@ -57,6 +60,7 @@ def write_page(
         path: The file to write; its folder must exist.
         saliency: CASO and CAFO of the same photograph and class, for a section of their own.
         leg: LEG and LEG-TV of the same, for another.
+        scores: Of these maps, for a table.
 
     Returns:
         The path.
@@ -66,7 +70,7 @@ def write_page(
         MissingExtraError: If Pillow or scikit-image is not installed.
     """
     path = Path(path)
-    path.write_text(_page(explanation, saliency, leg), encoding="utf-8")
+    path.write_text(_page(explanation, saliency, leg, scores), encoding="utf-8")
     return path
 
 
@@ -83,7 +87,12 @@ class _Drawing:
         return on_photo((self.width, self.height), content, label, attributes)
 
 
-def _page(explanation: Explanation, saliency: SaliencyMaps | None, leg: LegMaps | None) -> str:
+def _page(
+    explanation: Explanation,
+    saliency: SaliencyMaps | None,
+    leg: LegMaps | None,
+    scores: MapScores | None,
+) -> str:
     height, width = explanation.labels.shape
     drawing = _Drawing(width, height, outlines(explanation.labels), centres(explanation.labels))
     hessian, stderr = (x[0].double().numpy() for x in explanation.segments.to_dense(stderr=True))
@@ -97,7 +106,8 @@ def _page(explanation: Explanation, saliency: SaliencyMaps | None, leg: LegMaps 
     clear = np.abs(hessian) >= STRONG_FROM * stderr
     also = [part for part in (saliency, leg) if part is not None]
     methods = ["SmoothHess", *(part.title for part in also)]
-    seconds = explanation.seconds + sum(part.seconds for part in also)
+    timed = also if scores is None else [*also, scores]
+    seconds = explanation.seconds + sum(part.seconds for part in timed)
     scripts = {
         "data": _json(_data(explanation, drawing, hessian, stderr, places)),
         "script": shown_file("page.js"),
@@ -115,6 +125,7 @@ def _page(explanation: Explanation, saliency: SaliencyMaps | None, leg: LegMaps 
         "facts": _facts(explanation, seconds),
         "saliency": "" if saliency is None else saliency_section(saliency),
         "leg": "" if leg is None else leg_section(leg),
+        "scores": "" if scores is None else scores_section(scores),
         "n_segments": str(k),
         "n_cells": " × ".join(map(str, explanation.grid_size)),
         "n_pairs": f"{pairs:,}",

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from hessx.explain.perturbed import Draws, block_size, draws_of_call, draws_of_law
 from hessx.perturb import BoundPerturbation
+from hessx.perturb.function import PerturbCall
 from hessx.perturb.squares import BoundSquares
 from hessx.query import BlackBoxQuery
 from hessx.run import Run
-from hessx.score.perturb_call import PerturbCall
 from hessx.solve.least_squares.moments import DifferenceMoments, DrawMoments
 from hessx.solve.least_squares.second_moment import (
     DENSE_UP_TO,

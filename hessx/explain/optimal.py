@@ -13,10 +13,10 @@ from torch import Tensor
 
 from hessx.explain.least_squares import Fit, fit_calls, fit_law
 from hessx.explain.linear_model import as_tensor
-from hessx.perturb import BoundPerturbation, Perturbation
+from hessx.perturb import Perturbation
+from hessx.perturb.function import PerturbCall, law_of
 from hessx.query import BlackBoxQuery, Targets
-from hessx.run import Run, accumulation_dtype, check_inputs, check_int
-from hessx.score.perturb_call import PerturbCall, single
+from hessx.run import Run, accumulation_dtype, check_inputs
 from hessx.solve.least_squares.squares import fixed_ridge
 
 
@@ -162,20 +162,20 @@ def optimal_explanation(
     x = as_tensor(inputs)
     check_inputs(x)
     fixed = fixed_ridge(ridge)
-    if n_samples is not None:
-        check_int("n_samples", n_samples, 1)
-    source = _source(perturb_func, x, baselines, n_samples, seed)
+    law = law_of(perturb_func, (x,), baselines, n_samples, seed, "n_samples")
+    call = None if law is not None else PerturbCall(perturb_func, (x,), baselines)
     with run.own_arithmetic(x.device):
         query = BlackBoxQuery(forward_func, x, target, run, arrays=isinstance(inputs, np.ndarray))
-        if isinstance(source, BoundPerturbation):
-            fit = fit_law(query, source, n_samples, fixed, run)
-            w, n = fit.solution.w, n_samples or source.size
+        if law is not None:
+            fit = fit_law(query, law, n_samples, fixed, run)
+            w, n = fit.solution.w, n_samples or law.size
             rows = torch.arange(len(x), device=x.device)
-            attributions = source.lift(w.movedim(1, 0), rows)
-            shape = source.coordinate_shape
+            attributions = law.lift(w.movedim(1, 0), rows)
+            shape = law.coordinate_shape
         else:
             assert n_samples is not None
-            fit = fit_calls(query, source, n_samples, fixed, run)
+            assert call is not None
+            fit = fit_calls(query, call, n_samples, fixed, run)
             w, n, shape = fit.solution.w, n_samples, x.shape[1:]
             attributions = w.movedim(1, 0).unflatten(-1, shape)
         assert n is not None
@@ -201,24 +201,6 @@ def optimal_explanation(
             seconds=time.perf_counter() - started,
             model_seconds=query.seconds,
         )
-
-
-def _source(
-    perturb_func: Any, inputs: Tensor, baselines: Any, n: int | None, seed: int
-) -> BoundPerturbation | PerturbCall:
-    if not callable(perturb_func):
-        raise TypeError(f"perturb_func must be callable, got {type(perturb_func).__name__}")
-    if not isinstance(perturb_func, Perturbation):
-        if n is None:
-            raise ValueError("n_samples must be given where perturb_func is a function")
-        return PerturbCall(perturb_func, (inputs,), baselines)
-    law = perturb_func.bind(inputs, single(baselines), seed)
-    if n is None and law.size is None:
-        raise ValueError(
-            f"n_samples must be given: {type(perturb_func).__name__} does not list its "
-            "perturbations for such inputs"
-        )
-    return law
 
 
 def _check_result(attributions: Tensor, coefficients: Tensor, fit: Fit) -> None:

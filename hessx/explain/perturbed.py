@@ -9,16 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from hessx.perturb import BoundPerturbation
+from hessx.perturb.function import PerturbCall
 from hessx.query import BlackBoxQuery
-from hessx.query.generators import seeded_generators
-from hessx.score.perturb_call import PerturbCall
 
 # Draws are added in blocks of so many, fewer where a draw is long, whatever the batch sizes: sums
 # are rounded in the same places.
 _BLOCK = 1024
 _NUMBERS_IN_BLOCK = 2**22
-# What `hessx.infidelity` asks a function for at once with a seed: the same draws.
-_CALL_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -39,13 +36,11 @@ class Draws:
 
     def differences(self, query: BlackBoxQuery, rows: Tensor, progress: Any) -> Tensor:
         """Return ``f(x) - f(x - I)`` of some inputs, ``(count, len(rows), T)``, float64."""
-        values = query.values_at_draws(self._points, len(self.u), rows, progress)
+        points = self._points if self.law is None else self.law.points(self.u)
+        values = query.values_at_draws(points, len(self.u), rows, progress)
         return query.value[rows].double() - values
 
     def _points(self, part: slice) -> Callable[[Tensor], Tensor]:
-        if self.law is not None:
-            law, u = self.law, self.u[part, None]
-            return lambda rows: law.perturbed(u, rows)
         assert self.perturbed is not None
         # A copy: the model may write to it, and one example may stand for all.
         points = self.perturbed[part, None].clone()
@@ -80,11 +75,8 @@ def draws_of_call(call: PerturbCall, row: Tensor, n: int, seed: int) -> Iterator
         n: How many.
         seed: Of the global generators, which are put back.
     """
-    for first in range(0, n, _CALL_BLOCK):
-        count = min(_CALL_BLOCK, n - first)
-        with seeded_generators(seed, row.device, first):
-            ((perturbations, perturbed),) = call(row, count)
-        u = perturbations.reshape(count, -1)
+    for _, ((perturbations, perturbed),) in call.seeded(row, n, seed):
+        u = perturbations.reshape(len(perturbations), -1)
         if not u.is_floating_point():
             u = u.double()
         yield Draws(u, None, perturbed=perturbed.to(call.inputs[0].dtype))

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from hessx.generators import seeded_generators
 from hessx.perturb.neighbours import KERNELS, Neighbours
-from hessx.query import ExplanationQuery, check_tensors, seeded_generators
+from hessx.query import ExplanationQuery, check_tensors
 from hessx.run import Run, check_choice, check_int, check_positive
 
 _STREAM = 211

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -73,6 +74,14 @@ class BoundPerturbation(ABC):
 
         Arguments as for :meth:`perturbations`.
         """
+
+    def points(self, u: Tensor) -> Callable[[slice], Callable[[Tensor], Tensor]]:
+        """Return ``x - I`` for ``u (count, k)`` in parts: from some draws to a function of rows."""
+
+        def of_draws(part: slice) -> Callable[[Tensor], Tensor]:
+            return lambda rows: self.perturbed(u[part, None], rows)
+
+        return of_draws
 
     @abstractmethod
     def project(self, attributions: Tensor, rows: Tensor) -> Tensor:

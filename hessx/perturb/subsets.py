@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from itertools import combinations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -129,10 +130,11 @@ class _Sets(BoundMasks):
     def _uniform_sets(self, first: int, count: int, sizes: Tensor) -> Tensor:
         """Return uniform sets of sizes ``(count, 1)``: the features with the least numbers."""
         k = self.n_coordinates
-        order = self._uniform(first, count, k, _MEMBERS).argsort(dim=1, stable=True)
-        taken = torch.arange(k, device=order.device) < sizes
-        u = self._zeros(count)
-        return u.scatter_(1, order, taken.to(u).expand_as(u))
+        number = (self._uniform(first, count, k, _MEMBERS) * 2.0**32).long()
+        # The feature decides between equal numbers.
+        key = number * k + torch.arange(k, device=number.device)
+        largest = _sorted(key).gather(1, sizes.expand(count, 1) - 1)
+        return (key <= largest).to(self._zeros(0))
 
     def _subsets(self, first: int, count: int) -> Tensor:
         """Return the sets whose members are the binary digits of ``first ...``."""
@@ -213,3 +215,11 @@ class _Coalitions(_Sets):
         of_size = [p / math.comb(k, s) for s, p in enumerate(self._size_law.tolist(), start=1)]
         weights = torch.tensor(of_size, dtype=torch.float64, device=u.device)
         return u, weights[u.sum(1).long() - 1]
+
+
+def _sorted(x: Tensor) -> Tensor:
+    """Return the rows of integers in order."""
+    if x.device.type != "cpu":
+        return x.sort(dim=1).values
+    # NumPy sorts integers with vectors: 10 times faster than torch at 784 of them.
+    return torch.from_numpy(np.sort(x.numpy(), axis=1))

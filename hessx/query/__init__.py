@@ -2,7 +2,6 @@
 
 from hessx.query.black_box import BlackBoxQuery
 from hessx.query.explanation import ExplanationQuery, check_tensors
-from hessx.query.generators import seeded_generators
 from hessx.query.linearization import Linearization
 from hessx.query.loss import LossQuery
 from hessx.query.target import Contrast, Targets, target_index
@@ -18,6 +17,5 @@ __all__ = [
     "Targets",
     "ValueQuery",
     "check_tensors",
-    "seeded_generators",
     "target_index",
 ]

@@ -26,7 +26,7 @@ class Joined:
 
     def join(self, tensors: tuple[Tensor, ...]) -> Tensor:
         """Return the tensors ``(N, *shape)`` as one, in a type that holds all of theirs."""
-        return torch.cat([t.flatten(1).to(self._dtype) for t in tensors], 1)
+        return torch.cat([t.reshape(len(t), -1).to(self._dtype) for t in tensors], 1)
 
     def split(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors that ``x (N, D)`` was joined from."""

@@ -1,8 +1,8 @@
 """Scores of explanations."""
 
+from hessx.perturb.function import infidelity_perturb_func_decorator
 from hessx.score.deletion import DeletionCurve, deletion_curve
 from hessx.score.infidelity import infidelity
-from hessx.score.perturb_call import infidelity_perturb_func_decorator
 from hessx.score.randomization import Cascade, cascading_randomization
 from hessx.score.robust import robust_infidelity
 from hessx.score.sensitivity import sensitivity_max

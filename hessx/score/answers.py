@@ -10,14 +10,13 @@ from torch import Tensor
 
 from hessx import ops
 from hessx.perturb import BoundPerturbation
-from hessx.query import BlackBoxQuery, seeded_generators
+from hessx.perturb.function import PerturbCall
+from hessx.query import BlackBoxQuery
 from hessx.query.joined import Joined
 from hessx.run import Run
-from hessx.score.perturb_call import PerturbCall
 
-# Perturbations that a function of the user's draws at once where a seed is given: the generators
-# are seeded anew for each such block, whatever the batches.
-_BLOCK = 256
+# Numbers of drawn perturbations formed at once.
+_NUMBERS_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
@@ -85,23 +84,19 @@ def answers_by_number(
     weights = differences.new_empty(size) if n is None else None
     if n is None:
         dots.copy_(law.all_dots(w.flatten(0, 2)).unflatten(0, w.shape[:3]).movedim(-1, 1))
+    step = max(1, min(query.examples_per_batch, _NUMBERS_AT_ONCE // law.n_coordinates))
     with run.progress(n_rows * size, "infidelity", "call") as bar:
-        for first in range(0, size, query.examples_per_batch):
-            count = min(query.examples_per_batch, size - first)
-            part = slice(first, first + count)
+        for first in range(0, size, step):
+            part = slice(first, min(first + step, size))
+            count = part.stop - first
             if weights is None:
                 u = law.draw(first, count)
                 found = ops.perturbation_dots(u[None], w.flatten(0, 2)[None])[0]
                 dots[:, part] = found.unflatten(1, w.shape[:3]).movedim(0, 1)
             else:
                 u, weights[part] = law.enumerated(first, count)
-            rows_at_once = max(1, query.examples_per_batch // count)
-            for some in rows.split(rows_at_once):
-                x = law.perturbed(u[:, None], some)
-                values = query.values(x.flatten(0, 1), some.repeat(count)).double()
-                change = query.value[some].double() - values.unflatten(0, (count, len(some)))
-                differences[some, part] = change.transpose(0, 1)
-                bar.update(len(values))
+            values = query.values_at_draws(law.points(u), count, rows, bar)
+            differences[:, part] = query.value.double()[:, None] - values.transpose(0, 1)
     shift = law.shift(rows)
     if shift is not None:
         dots += (w.double() * shift.double()[:, None, None]).sum(-1)[:, None]
@@ -165,11 +160,8 @@ def called(
             yield rows, slice(first, first + count), call(rows, count)
         return
     for row in rows.split(1):
-        for first in range(0, n, _BLOCK):
-            count = min(_BLOCK, n - first)
-            with seeded_generators(seed, device, first):
-                found = call(row, count)
-            yield row, slice(first, first + count), found
+        for part, found in call.seeded(row, n, seed):
+            yield row, part, found
 
 
 def _captum_step(call: PerturbCall, n: int, run: Run) -> int:

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hessx.perturb import BoundPerturbation, Perturbation
+from hessx.perturb import Perturbation
+from hessx.perturb.function import PerturbCall, as_tuple, law_of
 from hessx.query import BlackBoxQuery, Targets
 from hessx.query.explanation import check_tensors
 from hessx.query.joined import Joined
 from hessx.query.model import check_mode
-from hessx.run import Run, check_int
+from hessx.run import Run
 from hessx.score.answers import answers_by_number, answers_of_calls
-from hessx.score.perturb_call import PerturbCall, as_tuple, single
 
 
 def infidelity(
@@ -139,34 +139,6 @@ def black_box_of(
     check_mode(forward_func)
     joined = Joined(tensors)
     return BlackBoxQuery(joined.wrap(forward_func), joined.join(tensors), target, run)
-
-
-def law_of(
-    perturb_func: Any, tensors: tuple[Tensor, ...], baselines: Any, n: int | None, seed: int | None
-) -> BoundPerturbation | None:
-    """Return the law to draw by number or to list, or None where a function is called."""
-    if not callable(perturb_func):
-        raise TypeError(f"perturb_func must be callable, got {type(perturb_func).__name__}")
-    if n is not None:
-        check_int("n_perturb_samples", n, 1)
-    if not isinstance(perturb_func, Perturbation):
-        if n is None:
-            raise ValueError("n_perturb_samples must be given where perturb_func is a function")
-        return None
-    if seed is None and n is not None:
-        return None
-    if len(tensors) > 1:
-        raise ValueError(
-            f"perturb_func must be a function for inputs of {len(tensors)} tensors: a law of "
-            "hessx.perturb is for one"
-        )
-    law = perturb_func.bind(tensors[0], single(baselines), seed or 0)
-    if n is None and law.size is None:
-        raise ValueError(
-            f"n_perturb_samples must be given: {type(perturb_func).__name__} does not list its "
-            "perturbations for such inputs"
-        )
-    return law
 
 
 def _checked_attributions(

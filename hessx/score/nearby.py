@@ -10,13 +10,17 @@ import torch
 from torch import Tensor
 
 from hessx.perturb import Perturbation
+from hessx.perturb.function import PerturbCall, law_of
 from hessx.query import ExplanationQuery, GradientQuery
 from hessx.query.joined import Joined
 from hessx.query.row_arguments import RowArguments
 from hessx.run import Run
 from hessx.score.answers import Answers, answers_by_number, answers_of_calls, called
-from hessx.score.infidelity import black_box_of, law_of
-from hessx.score.perturb_call import PerturbCall
+from hessx.score.infidelity import black_box_of
+
+# The graph of perturbations and their products in float64 take some times what an example takes
+# in the model, and one piece is made while another is still held.
+_PIECE_COPIES = 4
 
 
 class NearbyInfidelity:
@@ -98,7 +102,7 @@ class NearbyInfidelity:
         query = self._gradient_query(at, rows)
         every = torch.arange(len(rows), device=rows.device)
         total = -weights.sum(1, keepdim=True) * _gradients(query, at, every)
-        explanation = torch.cat([a.flatten(1).double() for a in fixed], 1)
+        explanation = torch.cat([a.reshape(len(a), -1).double() for a in fixed], 1)
         to_explanation = torch.zeros_like(explanation)
         for piece in self._pieces(at, rows, query.examples_per_batch):
             owner = piece.rows.repeat_interleave(piece.perturbed.shape[1])
@@ -138,7 +142,7 @@ class NearbyInfidelity:
         query = black_box_of(self._forward_of, x, arguments["target"], run)
         law = law_of(self._perturb, x, arguments["baselines"], self._n, run.seed)
         explanations = [
-            a.flatten(1)[:, None, None].to(torch.promote_types(a.dtype, torch.float32))
+            a.reshape(len(a), 1, 1, -1).to(torch.promote_types(a.dtype, torch.float32))
             for a in attributions
         ]
         if law is not None:
@@ -189,7 +193,7 @@ class NearbyInfidelity:
             return
         total = law.size if self._n is None else self._n
         assert total is not None
-        step = max(1, size // len(rows))
+        step = max(1, size // (_PIECE_COPIES * len(rows)))
         for first in range(0, total, step):
             count = min(step, total - first)
             u = law.draw(first, count) if self._n else law.enumerated(first, count)[0]
@@ -238,13 +242,10 @@ def _through(leaves: tuple[Tensor, ...], attributions: tuple[Tensor, ...], slope
         return torch.zeros_like(slope)
     outputs, cotangents = zip(*parts, strict=True)
     found = torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
-    return torch.cat(
-        [
-            torch.zeros_like(leaf).flatten(1).double() if g is None else g.flatten(1).double()
-            for leaf, g in zip(leaves, found, strict=True)
-        ],
-        1,
+    given = (
+        torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, found, strict=True)
     )
+    return torch.cat([g.reshape(len(g), -1).double() for g in given], 1)
 
 
 def _check_shapes(attributions: tuple[Tensor, ...], x: tuple[Tensor, ...]) -> None:

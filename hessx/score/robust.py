@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hessx.generators import seeded_generators
 from hessx.perturb import Perturbation
+from hessx.perturb.function import law_of
 from hessx.perturb.neighbours import Neighbours
-from hessx.query import ExplanationQuery, Targets, check_tensors, seeded_generators
+from hessx.query import ExplanationQuery, Targets, check_tensors
 from hessx.query.model import check_mode
 from hessx.run import Run, check_at_least_zero, check_int
-from hessx.score.infidelity import law_of
 from hessx.score.nearby import NearbyInfidelity
 
 _STREAM = 212

@@ -11,9 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from hessx.generators import seeded_generators
 from hessx.perturb.neighbours import Neighbours
 from hessx.perturb.perturbation import Perturbation
-from hessx.query import ExplanationQuery, check_tensors, seeded_generators
+from hessx.query import ExplanationQuery, check_tensors
 from hessx.run import Run, check_at_least_zero, check_choice, check_int
 
 _STREAM = 210

@@ -18,6 +18,7 @@ from hessx.ops.edges import triton as edges
 from hessx.ops.eigh import cuda as eigh
 from hessx.ops.grid import triton as grid
 from hessx.ops.grid_noise import triton as grid_noise
+from hessx.ops.infidelity import triton as infidelity
 from hessx.ops.moments import triton as moments
 from hessx.ops.noise import triton as noise
 from hessx.ops.prox import triton as prox
@@ -328,6 +329,35 @@ def _gram(
     )
 
 
+def _infidelity(
+    explanations: int,
+    dtype: torch.dtype,
+    *,
+    n: int = 20000,
+    d: int = 784,
+    weighted: bool = False,
+    transposed: bool = False,
+) -> Launch:
+    """Infidelity and its gradient, dot products included."""
+    shape = (1, d, n) if transposed else (1, n, d)
+    perturbations = torch.empty(shape, dtype=dtype)
+    perturbations = perturbations.mT if transposed else perturbations
+    attributions = torch.empty(1, explanations, d, dtype=dtype)
+    differences = torch.empty(1, n, explanations, dtype=FLOAT64)
+    weights = torch.empty(n, dtype=FLOAT64) if weighted else None
+    gradient = torch.empty(1, explanations, d, dtype=FLOAT64)
+    return Launch(
+        run=lambda: infidelity.perturbation_gradient(
+            perturbations, attributions, differences, weights
+        ),
+        work=Work(
+            _bytes(perturbations, attributions, differences, weights, gradient),
+            {"float64": 4.0 * explanations * perturbations.numel()},
+        ),
+        contiguous=not transposed and d % 16 == 0,
+    )
+
+
 def _grid(op: str, p1: int, p2: int, dtype: torch.dtype, *, n: int = 256) -> Launch:
     """Rows of edges or faces have an odd length where those of pixels do not, and no alignment."""
     shapes = {
@@ -435,6 +465,15 @@ TRITON = {
     "active-272-float32": _gram(272, FLOAT32, lambdas=8),
     "active-100-float64": _gram(100, FLOAT64, lambdas=8),
     "active-10-float64": _gram(10, FLOAT64, lambdas=8),
+    "infidelity-1-float32": _infidelity(1, FLOAT32),
+    "infidelity-6-float32": _infidelity(6, FLOAT32, weighted=True),
+    "infidelity-6-float32-785": _infidelity(6, FLOAT32, d=785),
+    "infidelity-6-float32-transposed": _infidelity(6, FLOAT32, transposed=True),
+    "infidelity-6-float32-150528": _infidelity(6, FLOAT32, n=64, d=_PIXELS),
+    "infidelity-3-float64": _infidelity(3, FLOAT64),
+    "infidelity-6-float64": _infidelity(6, FLOAT64),
+    "infidelity-6-bfloat16": _infidelity(6, BFLOAT16),
+    "infidelity-2-float16": _infidelity(2, FLOAT16),
     **{
         f"grid-{op}-{p1}x{p2}-{str(dtype)[6:]}": _grid(op, p1, p2, dtype, n=n)
         for op in ("difference", "difference_adjoint", "laplacian", "curl", "curl_adjoint")
@@ -491,6 +530,7 @@ EVERYDAY = {
     "fista-150528-float32",
     "prox-32-float32",
     "active-100-float32",
+    "infidelity-6-float32",
     "grid-laplacian-224x224-float32",
     "grid-normal-28-float32",
     "edge-update-224-float32",

@@ -19,8 +19,8 @@ from hessx.ops.infidelity.rules import (
 def perturbation_dots(perturbations: torch.Tensor, attributions: torch.Tensor) -> torch.Tensor:
     """I Phi^T; see `hessx.ops.perturbation_dots`."""
     check_dots(perturbations, attributions)
-    perturbations, batch = _rows(perturbations), attributions.shape[0]
-    n = perturbations.shape[1]
+    perturbations, n = _rows(perturbations), perturbations.shape[1]
+    batch, explanations, _ = attributions.shape
     attributions = attributions_together(perturbations, attributions).double().contiguous()
     dots = attributions.new_empty(attributions.shape[0], n, attributions.shape[1])
     _kernel("perturbation_dots", perturbations.dtype)(
@@ -34,7 +34,7 @@ def perturbation_dots(perturbations: torch.Tensor, attributions: torch.Tensor) -
         torch.get_num_threads(),
         backends.cpu_level(),
     )
-    return dots_apart(dots, batch)
+    return dots_apart(dots, batch, explanations)
 
 
 def perturbation_gradient(

@@ -79,12 +79,11 @@ def dots_together(perturbations: torch.Tensor, dots: torch.Tensor) -> torch.Tens
     return dots.transpose(0, 1).reshape(1, n, batch * explanations)
 
 
-def dots_apart(dots: torch.Tensor, batch: int) -> torch.Tensor:
-    """Undo `dots_together`, contiguous."""
+def dots_apart(dots: torch.Tensor, batch: int, explanations: int) -> torch.Tensor:
+    """Undo `dots_together`: (N, n, K), contiguous."""
     if dots.shape[0] == batch:
         return dots
-    _, n, count = dots.shape
-    return dots.view(n, batch, count // max(1, batch)).transpose(0, 1).contiguous()
+    return dots.view(dots.shape[1], batch, explanations).transpose(0, 1).contiguous()
 
 
 def perturbation_dots_fake(perturbations: torch.Tensor, attributions: torch.Tensor) -> torch.Tensor:

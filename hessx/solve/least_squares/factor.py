@@ -11,11 +11,14 @@ from torch import Tensor
 from hessx import ops
 from hessx.solve.krylov import KrylovSpace
 
-# Condition above which a ridge is added on its own. A singular moment with it is as good as a
-# pseudo-inverse to 1e-6: the rounding of right-hand sides, 1e-16, is magnified that much.
+# Condition above which a ridge is added to a moment of drawn perturbations. A singular one with it
+# is as good as a pseudo-inverse to 1e-6: the rounding of right-hand sides, 1e-16, is magnified so.
 CONDITION_BOUND = 1e10
-# Eigenvalues are estimated to this, by at most so many products with two vectors.
-_ACCURACY, _STEPS = 1e-2, 20
+# Condition above which a factor owes its existence to rounding errors.
+_SINGULAR = 1e15
+# Eigenvalues are estimated to this, by at most so many products with two vectors; looking at the
+# estimate costs as much as some products.
+_ACCURACY, _STEPS, _LOOK = 1e-2, 24, 6
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,7 @@ class Factor:
     Attributes:
         lower: ``L`` with ``L L^T = M + ridge I``, not to be written to.
         ridge: What was added.
-        condition: Condition number, to a few percent: of M with a ridge that was given; else of M
-            alone, inf beyond ``CONDITION_BOUND``.
+        condition: Condition number of ``M + ridge I``, to some percent.
     """
 
     lower: Tensor
@@ -35,51 +37,54 @@ class Factor:
 
     def solve(self, rhs: Tensor) -> Tensor:
         """Return ``(M + ridge I)^-1`` applied to rows ``(T, k)``."""
-        return _solved(self.lower, rhs)
+        # torch.cholesky_solve would copy the factor, which takes longer than to solve.
+        half = torch.linalg.solve_triangular(self.lower.mT, rhs, upper=True, left=False)
+        return torch.linalg.solve_triangular(self.lower, half, upper=False, left=False)
 
 
-def factored(moment: Tensor, ridge: float | None) -> Factor:
-    """Factor a second moment ``M (k, k)``, float64.
+def factor_with(moment: Tensor, ridge: float) -> Factor | None:
+    """Return the factor of ``M + ridge I`` for ``M (k, k)``, float64, or None if there is none."""
+    shifted = moment.clone()
+    shifted.diagonal().add_(ridge)
+    lower, failed = torch.linalg.cholesky_ex(shifted)
+    if failed:
+        return None
+    factor = Factor(lower, ridge, condition=torch.nan)
+    largest = _largest_eigenvalue(lambda v: v @ shifted, moment)
+    condition = largest * _largest_eigenvalue(factor.solve, moment)
+    return Factor(lower, ridge, condition) if condition < _SINGULAR else None
+
+
+def factored(moment: Tensor, ridge: float | None) -> tuple[Factor, float]:
+    """Factor a second moment of drawn perturbations.
 
     Args:
-        moment: Symmetric positive semidefinite.
+        moment: ``M (k, k)``, positive semidefinite, float64.
         ridge: What to add; None for nothing unless the condition is above ``CONDITION_BOUND``, and
             the least that brings it there otherwise.
+
+    Returns:
+        The factor, and the condition to report: that of the factor, or inf where None had to add
+        something.
 
     Raises:
         ValueError: If the matrix with the given ridge has no factor.
     """
-    shifted = _shifted(moment, ridge or 0.0)
-    largest = _largest_eigenvalue(lambda v: v @ shifted, moment)
-    lower, failed = torch.linalg.cholesky_ex(shifted)
-    smallest = 0.0
-    if not failed:
-        smallest = 1 / _largest_eigenvalue(lambda v: _solved(lower, v), moment)
-    if CONDITION_BOUND * smallest >= largest > 0:
-        return Factor(lower, ridge or 0.0, largest / smallest)
-    if ridge is not None:
-        if failed:
-            raise ValueError(
-                f"ridge must be larger, or 'auto': the perturbations do not determine {len(moment)}"
-                f" coordinates, got ridge = {ridge}"
-            )
-        return Factor(lower, ridge, largest / smallest)
-    ridge = (largest - CONDITION_BOUND * smallest) / (CONDITION_BOUND - 1)
-    # Perturbations of nothing have the explanation 0.
-    ridge = max(ridge, torch.finfo(torch.float64).tiny)
-    return Factor(torch.linalg.cholesky(_shifted(moment, ridge)), ridge, torch.inf)
-
-
-def _shifted(moment: Tensor, ridge: float) -> Tensor:
-    shifted = moment.clone()
-    shifted.diagonal().add_(ridge)
-    return shifted
-
-
-def _solved(lower: Tensor, rhs: Tensor) -> Tensor:
-    # torch.cholesky_solve would copy the factor, which takes longer than to solve.
-    half = torch.linalg.solve_triangular(lower.mT, rhs, upper=True, left=False)
-    return torch.linalg.solve_triangular(lower, half, upper=False, left=False)
+    factor = factor_with(moment, ridge or 0.0)
+    if ridge is None and (factor is None or factor.condition > CONDITION_BOUND):
+        largest = _largest_eigenvalue(lambda v: v @ moment, moment)
+        smallest = 0.0 if factor is None else largest / factor.condition
+        least = (largest - CONDITION_BOUND * smallest) / (CONDITION_BOUND - 1)
+        # Perturbations of nothing have the explanation 0, whatever is added.
+        factor = factor_with(moment, least if largest > 0 else 1.0)
+        assert factor is not None
+        return factor, torch.inf
+    if factor is None:
+        raise ValueError(
+            f"ridge must be larger, or 'auto': the perturbations do not determine {len(moment)} "
+            f"coordinates, got ridge = {ridge}"
+        )
+    return factor, factor.condition
 
 
 def _largest_eigenvalue(product: Callable[[Tensor], Tensor], like: Tensor) -> float:
@@ -87,9 +92,10 @@ def _largest_eigenvalue(product: Callable[[Tensor], Tensor], like: Tensor) -> fl
     n_vectors = min(2, len(like))
     start = ops.normal(n_vectors, len(like), seed=0, dtype=torch.float64, device=like.device)
     space = KrylovSpace.started(lambda v: product(v[0])[None], start[None])
-    for _ in range(_STEPS):
-        top = space.ritz(1)
-        if space.complete.all() or top.residuals[0, 0] <= _ACCURACY * top.values[0, 0]:
-            break
+    for step in range(1, _STEPS + 1):
         space.extend()
-    return space.ritz(1).values[0, 0].item()
+        if space.complete.all() or step % _LOOK == 0:
+            top = space.ritz(1)
+            if space.complete.all() or top.errors()[0, 0] <= _ACCURACY * top.values[0, 0]:
+                break
+    return top.values[0, 0].item()

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
-from hessx.solve.least_squares.factor import Factor, factored
+from hessx.solve.least_squares.factor import Factor, factor_with
 from hessx.solve.least_squares.square_matrices import kronecker_gram
 
+# Condition above which a ridge is added on its own: four of sixteen digits are left.
+CONDITION_BOUND = 1e12
 # All factors that are kept, together: six of 48 x 48 pixels, a hundred of 28 x 28.
 _CACHE_BYTES = 2**28
 
@@ -57,7 +59,8 @@ def square_factor(
         p1: Rows of pixels.
         p2: Columns of pixels.
         sides: Sides of the squares.
-        ridge: What to add; None for what `factored` finds to be needed.
+        ridge: What to add; None for nothing unless the condition is above ``CONDITION_BOUND``, and
+            the least that brings it there otherwise.
         device: Where to compute.
 
     Raises:
@@ -69,5 +72,16 @@ def square_factor(
 def _make(
     p1: int, p2: int, sides: tuple[int, ...], ridge: float | None, device: torch.device
 ) -> Factor:
-    count = sum((p1 - side + 1) * (p2 - side + 1) for side in sides)
-    return factored(kronecker_gram(p1, p2, sides, device) / count, ridge)
+    moment = kronecker_gram(p1, p2, sides, device)
+    moment /= sum((p1 - side + 1) * (p2 - side + 1) for side in sides)
+    factor = factor_with(moment, ridge or 0.0)
+    if ridge is None and (factor is None or factor.condition > CONDITION_BOUND):
+        # No entry is negative: the largest row sum bounds the largest eigenvalue.
+        ridge = moment.sum(1).max().item() / CONDITION_BOUND
+        factor = factor_with(moment, ridge)
+    if factor is None:
+        raise ValueError(
+            f"ridge must be larger, or 'auto': squares of sides {list(sides)} alone do not "
+            f"determine an explanation of {p1} x {p2} pixels, got ridge = {ridge}"
+        )
+    return factor

@@ -13,15 +13,13 @@ from torch import Tensor
 
 from hessx import ops
 from hessx.solve.least_squares.conjugate_gradients import Product, conjugate_gradients
-from hessx.solve.least_squares.square_factor import square_factor
+from hessx.solve.least_squares.square_factor import CONDITION_BOUND, square_factor
 from hessx.solve.least_squares.square_matrices import circulant_eigenvalues, kronecker_gram
 
 # Pixels up to which the matrix is formed and factored; see docs/numerics.md.
 DENSE_UP_TO = 2304
 _TOLERANCE = 1e-10
 _MAX_ITERATIONS = 1000
-# Ridge of conjugate gradients where the condition is not known, over the largest row sum.
-_SMALL_RIDGE = 1e-12
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ class SquareSolution:
     Attributes:
         solution: ``x (T, p)``, float64.
         ridge: What was added to the second moment.
-        condition: Estimate of the condition number: by the factor, inf where it needed a ridge of
-            its own, or by the circulant near ``M + ridge I``, whose condition is not larger.
+        condition: Estimate of the condition number of ``M + ridge I``: by the factor, or by the
+            circulant near it, whose condition is not larger.
         residual: ``|b - (M + ridge I) x| / |b|`` of each system ``(T,)``; 0 where b is 0.
         iterations: Of conjugate gradients; 0 where a factor was used.
     """
@@ -138,10 +136,10 @@ class SquareMoments:
 
         Args:
             rhs: ``b (T, p)``.
-            ridge: What to add, >= 0. ``"auto"``: nothing where the condition is at most 1e10
-                without it, which a side of 1 bounds by ``sum_s s^4``; otherwise the least that
-                brings it there. Conjugate gradients do not learn the condition: sides without 1
-                take 1e-12 of the largest row sum then.
+            ridge: What to add, >= 0. ``"auto"``: nothing where the condition is at most
+                ``CONDITION_BOUND`` = 1e12 without it, which a side of 1 bounds by
+                ``sum_s s^4``; otherwise the least that brings it there. Conjugate gradients do
+                not learn the condition: sides without 1 always take it then.
             method: ``"cholesky"``, ``"conjugate gradients"`` or ``"auto"``.
 
         Returns:
@@ -176,7 +174,7 @@ class SquareMoments:
 
     def _iterated(self, rhs: Tensor, ridge: float | None) -> SquareSolution:
         if ridge is None:
-            ridge = 0.0 if self.sides[0] == 1 else _SMALL_RIDGE * self._row_sum(rhs.device)
+            ridge = 0.0 if self.sides[0] == 1 else self._row_sum(rhs.device) / CONDITION_BOUND
         preconditioner, condition = self.circulant_inverse(ridge, rhs.device)
         found = conjugate_gradients(
             lambda v: self.apply(v).add_(v, alpha=ridge),

@@ -55,7 +55,7 @@ class Solution:
     Attributes:
         w: ``(R, T, k)``, float64.
         infidelity: ``(R, T)``.
-        condition: ``(R,)``, see `Factor`.
+        condition: ``(R,)``, as `factored` reports it.
         ridge: ``(R,)``.
     """
 
@@ -77,9 +77,9 @@ def solve(system: System, second: Tensor, ridge: float | None) -> Solution:
     w = torch.zeros_like(cross)
     condition, added = cross.new_zeros(2, len(cross))
     if reachable is None:
-        factor = factored(second, ridge)
+        factor, known = factored(second, ridge)
         w = _solved(factor, cross, system.offset, system.mean, system.total)
-        condition.fill_(factor.condition)
+        condition.fill_(known)
         added.fill_(factor.ridge)
     else:
         patterns, owner = reachable.unique(dim=0, return_inverse=True)
@@ -89,12 +89,12 @@ def solve(system: System, second: Tensor, ridge: float | None) -> Solution:
                 condition[rows] = torch.inf
                 continue
             kept = pattern.nonzero()[:, 0]
-            factor = factored(second[kept][:, kept], ridge)
+            factor, known = factored(second[kept][:, kept], ridge)
             offset = None if system.offset is None else system.offset[rows][:, kept]
             total = None if system.total is None else system.total[rows]
             found = _solved(factor, cross[rows][..., kept], offset, system.mean[rows], total)
             w[rows[:, None], :, kept] = found.transpose(1, 2)
-            condition[rows], added[rows] = factor.condition, factor.ridge
+            condition[rows], added[rows] = known, factor.ridge
     return Solution(w, system.infidelity(w, w @ second), condition, added)
 
 

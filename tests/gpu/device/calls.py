@@ -110,6 +110,15 @@ def _edge_vectors(dtype: torch.dtype) -> tuple[Tensor, ...]:
     return (numbers(BATCH, 2 * M * L - M - L, dtype=dtype),)
 
 
+def _perturbations(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    differences = numbers(BATCH, N, 3, dtype=torch.float64, seed=2)
+    weights = numbers(N, dtype=torch.float64, seed=3).abs()
+    return (
+        *(numbers(1, N, M, dtype=dtype), numbers(BATCH, 3, M, dtype=dtype, seed=1)),
+        *(differences, weights),
+    )
+
+
 def _grid(
     op: Callable[..., Tensor], *size: int | list[int]
 ) -> Callable[[Tensor], tuple[Tensor, ...]]:
@@ -171,6 +180,15 @@ CALLS = {
     "edge_divergence": Call(_box, lambda *box: (hessx.ops.edge_divergence(*box, L, M),), REALS, 8),
     "edge_update": Call(_edges, hessx.ops.edge_update, REALS, 8),
     "fista_step": Call(_fista, _step_without_zeros, REALS, _SUM),
+    "perturbation_dots": Call(
+        lambda dtype: _perturbations(dtype)[:2],
+        lambda *pair: (hessx.ops.perturbation_dots(*pair),),
+        REALS + HALVES,
+        _SUM,
+    ),
+    "perturbation_gradient": Call(
+        _perturbations, hessx.ops.perturbation_gradient, REALS + HALVES, _SUM
+    ),
     "grid_difference": Call(_pixels, _grid(hessx.ops.grid_difference), REALS, 1),
     "grid_difference_adjoint": Call(
         _edge_vectors, _grid(hessx.ops.grid_difference_adjoint, M, L), REALS, 3

@@ -9,6 +9,7 @@ from hessx.ops.boxes import triton as boxes
 from hessx.ops.edges import triton as edges
 from hessx.ops.grid import triton as grid
 from hessx.ops.grid_noise import triton as grid_noise
+from hessx.ops.infidelity import triton as infidelity
 from hessx.ops.moments import triton as moments
 from hessx.ops.noise import triton as noise
 from hessx.ops.prox import triton as prox
@@ -155,3 +156,17 @@ def test_prox_gradient(axis):
         prox.prox_pass(torch.ones(2, 3, 5), strided, z, lambda1, False)
 
     assert _first_stray(gradient, launch) == _STRIDE
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_perturbations_and_attributions(axis):
+    perturbations, attributions = torch.ones(2, 3, 5), torch.ones(2, 2, 5)
+    far = _Strided.of(perturbations, axis)
+    for launch in (
+        lambda: infidelity.perturbation_dots(far, attributions),
+        lambda: infidelity._moment(far, torch.ones(2, 3, 2).double(), torch.ones(2, 2, 5)),
+    ):
+        assert _first_stray(perturbations, launch) == _STRIDE
+    other = _Strided.of(attributions, axis)
+    stray = _first_stray(attributions, lambda: infidelity.perturbation_dots(perturbations, other))
+    assert stray == _STRIDE

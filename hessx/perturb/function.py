@@ -1,13 +1,20 @@
-"""Perturbation functions in Captum's convention: how they are called and what they return."""
+"""Perturbation functions in Captum's convention, and how they are told from laws."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from hessx.generators import seeded_generators
+from hessx.perturb.perturbation import BoundPerturbation, Perturbation
+from hessx.run import check_int
+
+# Perturbations that a function draws at once where a seed is given.
+_BLOCK = 256
 
 
 class PerturbCall:
@@ -60,6 +67,19 @@ class PerturbCall:
             for p, y, x in zip(perturbations, perturbed, self.inputs, strict=True)
         ]
 
+    def seeded(
+        self, row: Tensor, n: int, seed: int
+    ) -> Iterator[tuple[slice, list[tuple[Tensor, Tensor]]]]:
+        """Yield perturbations by number, and what calling gives, of one input ``row (1,)``.
+
+        In blocks that are the same in every call, each with the generators seeded anew.
+        """
+        for first in range(0, n, _BLOCK):
+            count = min(_BLOCK, n - first)
+            with seeded_generators(seed, row.device, first):
+                found = self(row, count)
+            yield slice(first, first + count), found
+
     def _repeated(self, values: tuple[Any, ...], rows: Tensor, count: int) -> Any:
         """Return the rows of some values, each ``count`` times in a row; alone if there is one."""
         repeated = tuple(
@@ -71,6 +91,54 @@ class PerturbCall:
             for v in values
         )
         return repeated if len(repeated) > 1 else repeated[0]
+
+
+def law_of(
+    perturb_func: Any,
+    inputs: tuple[Tensor, ...],
+    baselines: Any,
+    n: int | None,
+    seed: int | None,
+    name: str = "n_perturb_samples",
+) -> BoundPerturbation | None:
+    """Return the law to draw by number or to list, or None where a function is called.
+
+    Args:
+        perturb_func: A law or a function.
+        inputs: ``(B, *shape)`` each.
+        baselines: As the caller gave them.
+        n: How many perturbations, or None for all that are listed.
+        seed: Key of the draws; None calls a law as a function, unless it lists.
+        name: Of ``n``, for errors.
+
+    Raises:
+        TypeError: If ``perturb_func`` is not callable or n is no integer.
+        ValueError: If n is below 1, or None where nothing is listed, or a law has several inputs.
+    """
+    if not callable(perturb_func):
+        raise TypeError(f"perturb_func must be callable, got {type(perturb_func).__name__}")
+    if n is not None:
+        check_int(name, n, 1)
+    if not isinstance(perturb_func, Perturbation):
+        if n is None:
+            raise ValueError(f"{name} must be given where perturb_func is a function")
+        return None
+    if seed is None and n is not None:
+        return None
+    if len(inputs) > 1:
+        raise ValueError(
+            f"perturb_func must be a function for inputs of {len(inputs)} tensors: a law of "
+            "hessx.perturb is for one"
+        )
+    if isinstance(baselines, tuple) and len(baselines) == 1:
+        (baselines,) = baselines
+    law = perturb_func.bind(inputs[0], baselines, seed or 0)
+    if n is None and law.size is None:
+        raise ValueError(
+            f"{name} must be given: {type(perturb_func).__name__} does not list its perturbations "
+            "for such inputs"
+        )
+    return law
 
 
 def infidelity_perturb_func_decorator(
@@ -121,11 +189,6 @@ def infidelity_perturb_func_decorator(
 def as_tuple(value: Any) -> tuple[Any, ...]:
     """Return a tuple as it is and anything else as a tuple of one."""
     return value if isinstance(value, tuple) else (value,)
-
-
-def single(value: Any) -> Any:
-    """Return the only entry of a tuple of one, anything else as it is."""
-    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
 
 
 def _checked_baselines(baselines: Any, inputs: tuple[Tensor, ...]) -> tuple[Any, ...]:

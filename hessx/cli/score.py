@@ -1,0 +1,114 @@
+"""What ``hessx score`` does."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from hessx import demo
+from hessx.cli.explain import opened, report
+from hessx.cli.options import SCORED_BY, integer, number, words
+from hessx.demo.scores_section import sensitivity_text, share_text
+
+_BEST, _REVERSED = "*", "r"
+
+
+def add_score_options(parser: argparse.ArgumentParser) -> None:
+    """Add what only ``hessx score`` takes."""
+    parser.add_argument(
+        "--maps",
+        metavar="MAP,...",
+        type=words(*demo.MAPS),
+        default=",".join(demo.MAPS),
+        help="; ".join(f"{name}: {text}" for name, text in demo.MAPS.items()),
+    )
+    parser.add_argument(
+        "--perturbation",
+        metavar="LAW,...",
+        type=words(*demo.LAWS),
+        default=",".join(SCORED_BY),
+        help="; ".join(f"{name}: {text}" for name, text in demo.LAWS.items()),
+    )
+    parser.add_argument(
+        "--sigma",
+        metavar="S",
+        type=number("> 0", lambda value: value > 0),
+        default=demo.DEFAULT_SCORE_SIGMA,
+        help="standard deviation of gaussian, in units of 128 grey levels",
+    )
+    parser.add_argument(
+        "--n-samples",
+        metavar="N",
+        type=integer(2),
+        default=demo.DEFAULT_SCORE_SAMPLES,
+        help="changed pictures of each law",
+    )
+    parser.add_argument(
+        "--radius",
+        metavar="R",
+        type=number(">= 0", lambda value: value >= 0),
+        default=demo.DEFAULT_RADIUS,
+        help="of the sensitivities, in units of 128 grey levels",
+    )
+
+
+def run_score(options: argparse.Namespace) -> None:
+    """Print the scores of maps of a picture as a table."""
+    started = time.perf_counter()
+    photograph = demo.load_photograph(options.picture)
+    classifier, target = opened(options, photograph)
+    laws = [
+        demo.perturbation_law(name, classifier, photograph, sigma=options.sigma)
+        for name in options.perturbation
+    ]
+    maps = demo.quick_maps(
+        classifier, photograph, options.maps, target=target, seed=options.seed, report=report
+    )
+    scores = demo.score_maps(
+        classifier,
+        photograph,
+        maps,
+        laws,
+        target=target,
+        n_samples=options.n_samples,
+        radius=options.radius,
+        seed=options.seed,
+        report=report,
+    )
+    report("")
+    for law in laws:
+        report(f"{law.title + ',':<10} share of the squared change unexplained: {law.text}")
+    report(
+        f"sensitivity: largest move of the map at unit length within "
+        f"{options.radius * classifier.scale:.3g} grey levels"
+    )
+    report("")
+    for line in table(scores):
+        report(line)
+    report("")
+    report(f"total      {time.perf_counter() - started:.1f} s")
+
+
+def table(scores: demo.MapScores) -> list[str]:
+    """Return the lines of a table: a map each, the best of each column marked."""
+    # Every cell ends with a mark or a space in its place.
+    rows = [["", *(f"{law.title} " for law in scores.laws), "sensitivity "]]
+    for number_of_map, each in enumerate(scores.maps):
+        row = [each.name]
+        for column, share in enumerate(each.shares):
+            mark = _REVERSED if share is not None and share.reversed else " "
+            best = scores.best(column) == number_of_map
+            row.append(share_text(share) + (_BEST if best else mark))
+        best = scores.best(len(each.shares)) == number_of_map
+        row.append(sensitivity_text(each.sensitivity) + (_BEST if best else " "))
+        rows.append(row)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        first, *rest = row
+        cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
+        lines.append("   ".join([first.ljust(widths[0]), *cells]).rstrip())
+    notes = [f"{_BEST} lowest of its column"]
+    if any(share is not None and share.reversed for each in scores.maps for share in each.shares):
+        notes.append(f"{_REVERSED} reversed: predicts best with the wrong sign")
+    return [*lines, "; ".join(notes)]
