@@ -79,7 +79,7 @@ def _run_ops(
     ops.normal_moments(gradients, features, seed=0)
     ops.normal_moments(gradients, features, seed=0, weight=weight)
     ops.core_moments(gradients, gradients)
-    differences = torch.zeros(batch, samples, 1, dtype=torch.float64, device=device)
+    differences = ops.perturbation_dots(gradients, gradients[:, :1])
     for weights in (None, differences[0, :, 0]):
         ops.perturbation_gradient(gradients, gradients[:, :1], differences, weights)
     solved = torch.float64 if dtype == torch.float64 else torch.float32

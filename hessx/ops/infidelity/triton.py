@@ -327,6 +327,8 @@ def _residuals(
             ROWS=_RESIDUAL_ROWS,
             EXPLANATIONS=at_once,
             num_warps=4,
+            # Left to itself, the assembler spills a few bytes to be there more often.
+            maxnreg=64,
         )
 
     _over_slots(launch, loss, triton.cdiv(n, _RESIDUAL_ROWS))
