@@ -75,12 +75,12 @@ def run_score(options: argparse.Namespace) -> None:
         seed=options.seed,
         report=report,
     )
-    report("")
     for law in laws:
-        report(f"{law.title + ',':<10} share of the squared change unexplained: {law.text}")
+        report(f"{law.title:<11}{law.text}")
+    report("table      share of the squared change of the log-odds that a map leaves unexplained;")
     report(
-        f"sensitivity: largest move of the map at unit length within "
-        f"{options.radius * classifier.scale:.3g} grey levels"
+        "           sensitivity: how far a map of unit length moves within "
+        f"{scores.radius * classifier.scale:.3g} grey levels"
     )
     report("")
     for line in table(scores):
