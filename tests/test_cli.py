@@ -155,8 +155,9 @@ def test_score_prints_a_table(tiny, cat, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "explains   the log-odds of 'goldfish' (class 1)" in printed
     assert "scores     6 maps, 20 evaluations and 33 gradients, " in printed
-    assert "unexplained: normal noise of 12.8 grey levels on every number" in printed
-    assert "unit length within 6.4 grey levels" in printed
+    assert "\nnoise      normal noise of 12.8 grey levels on every number" in printed
+    assert "\nsquares    squares of 20 to 60 pixels replaced by the mean colour" in printed
+    assert "a map of unit length moves within 6.4 grey levels" in printed
     row = r"^{} +([\d.]+)% ± [\d.]+%[*r]? +([\d.]+)% ± [\d.]+%[*r]? +(?:([\d.]+)\*?|–)$"
     for name in ("Gradient", "SmoothGrad", "CAFO", "CASO"):
         noise, squares, sensitivity = re.search(row.format(name), printed, re.M).groups()

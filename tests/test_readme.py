@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.parametrize(
     ("index", "name", "lines"),
-    [(0, "interactions.py", 4), (1, "caso.py", 5), (2, "black_box.py", 12)],
+    [(0, "interactions.py", 4), (1, "caso.py", 5), (2, "black_box.py", 12), (3, "scores.py", 5)],
 )
 def test_an_example_is_the_one_in_the_folder_and_prints_what_it_says(index, name, lines):
     blocks = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text(), re.S)

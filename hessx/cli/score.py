@@ -75,12 +75,12 @@ def run_score(options: argparse.Namespace) -> None:
         seed=options.seed,
         report=report,
     )
-    report("")
     for law in laws:
-        report(f"{law.title + ',':<10} share of the squared change unexplained: {law.text}")
+        report(f"{law.title:<11}{law.text}")
+    report("table      share of the squared change of the log-odds that a map leaves unexplained;")
     report(
-        f"sensitivity: largest move of the map at unit length within "
-        f"{options.radius * classifier.scale:.3g} grey levels"
+        "           sensitivity: how far a map of unit length moves within "
+        f"{scores.radius * classifier.scale:.3g} grey levels"
     )
     report("")
     for line in table(scores):
@@ -93,22 +93,22 @@ def table(scores: demo.MapScores) -> list[str]:
     """Return the lines of a table: a map each, the best of each column marked."""
     # Every cell ends with a mark or a space in its place.
     rows = [["", *(f"{law.title} " for law in scores.laws), "sensitivity "]]
-    for number_of_map, each in enumerate(scores.maps):
-        row = [each.name]
-        for column, share in enumerate(each.shares):
-            mark = _REVERSED if share is not None and share.reversed else " "
-            best = scores.best(column) == number_of_map
-            row.append(share_text(share) + (_BEST if best else mark))
-        best = scores.best(len(each.shares)) == number_of_map
-        row.append(sensitivity_text(each.sensitivity) + (_BEST if best else " "))
-        rows.append(row)
+    for row, each in enumerate(scores.maps):
+        texts = [*map(share_text, each.shares), sensitivity_text(each.sensitivity)]
+        marked = [text + _mark(scores, row, column) for column, text in enumerate(texts)]
+        rows.append([each.name, *marked])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for row in rows:
-        first, *rest = row
+    for first, *rest in rows:
         cells = (cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))
         lines.append("   ".join([first.ljust(widths[0]), *cells]).rstrip())
     notes = [f"{_BEST} lowest of its column"]
-    if any(share is not None and share.reversed for each in scores.maps for share in each.shares):
+    if scores.any_reversed:
         notes.append(f"{_REVERSED} reversed: predicts best with the wrong sign")
     return [*lines, "; ".join(notes)]
+
+
+def _mark(scores: demo.MapScores, row: int, column: int) -> str:
+    if scores.best(column) == row:
+        return _BEST
+    return _REVERSED if scores.maps[row].is_reversed(column) else " "

@@ -58,6 +58,15 @@ class MapScore:
     shares: tuple[Share | None, ...]
     sensitivity: float | None
 
+    def is_reversed(self, column: int) -> bool:
+        """Return whether the map answers a law best when turned round.
+
+        Args:
+            column: The law, or the number of laws for the sensitivity, which has no sign.
+        """
+        share = self.shares[column] if column < len(self.shares) else None
+        return share is not None and share.reversed
+
 
 @dataclass(frozen=True, eq=False)
 class MapScores:
@@ -92,6 +101,11 @@ class MapScores:
     n_gradients: int
     seed: int
     seconds: float
+
+    @property
+    def any_reversed(self) -> bool:
+        """Whether a map answers a law best when turned round."""
+        return any(each.is_reversed(law) for each in self.maps for law in range(len(self.laws)))
 
     def best(self, column: int) -> int | None:
         """Return the number of the map with the least share of a law; reversed ones do not count.

@@ -14,13 +14,12 @@ _OCCLUSION = (
     " Occlusion, for comparison, puts the mean colour in place of one cell at a time, which is "
     "much like what the squares do."
 )
+_REVERSED = "; <em>reversed</em> maps predict best with the wrong sign"
 
 
 def scores_section(scores: MapScores) -> str:
     """Return the HTML of a section with the scores of maps."""
     heads = [f"<th>{law.title}, unexplained</th>" for law in scores.laws] + ["<th>sensitivity</th>"]
-    shown = [share for each in scores.maps for share in each.shares if share is not None]
-    turned = any(share.reversed for share in shown)
     return fill(
         "scores.html",
         {
@@ -32,7 +31,7 @@ def scores_section(scores: MapScores) -> str:
             "rows": "".join(_row(scores, row) for row in range(len(scores.maps))),
             "laws": ". ".join(map(_law_text, scores.laws)),
             "occlusion": _OCCLUSION * any(each.name.startswith("Occl") for each in scores.maps),
-            "reversed": "; <em>reversed</em> maps predict best with the wrong sign" * turned,
+            "reversed": _REVERSED * scores.any_reversed,
             "n_evaluations": f"{scores.n_evaluations:,}",
             "n_gradients": str(scores.n_gradients),
             "seconds": f"{scores.seconds:.1f}",
@@ -65,11 +64,9 @@ def _law_text(law: Law) -> str:
 def _row(scores: MapScores, row: int) -> str:
     each = scores.maps[row]
     texts = [*map(share_text, each.shares), sensitivity_text(each.sensitivity)]
-    marks = [share is not None and share.reversed for share in each.shares] + [False]
     cells = []
-    for column, (text, turned) in enumerate(zip(texts, marks, strict=True)):
-        best = scores.best(column) == row
-        shown = f"<strong>{text}</strong>" if best else text
-        cells.append(f"<td>{'<em>reversed</em> ' * turned}{shown}</td>")
+    for column, text in enumerate(texts):
+        shown = f"<strong>{text}</strong>" if scores.best(column) == row else text
+        cells.append(f"<td>{'<em>reversed</em> ' * each.is_reversed(column)}{shown}</td>")
     name = escape(each.name).replace("K_L", "K<sub>L</sub>")
     return f"<tr><th>{name}</th>{''.join(cells)}</tr>"
