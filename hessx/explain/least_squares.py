@@ -13,7 +13,7 @@ from hessx.perturb import BoundPerturbation
 from hessx.perturb.function import PerturbCall
 from hessx.perturb.squares import BoundSquares
 from hessx.query import BlackBoxQuery
-from hessx.run import Run
+from hessx.run import Run, accumulation_dtype
 from hessx.solve.least_squares.moments import DifferenceMoments, DrawMoments
 from hessx.solve.least_squares.second_moment import (
     DENSE_UP_TO,
@@ -80,7 +80,12 @@ def fit_law(
     at_once = run.rows_in_memory(
         8 * n_targets * numbers, device, f"{k} coordinates", shared_bytes=shared
     )
-    fit = _ListedSquaresFit(law) if n is None and isinstance(law, BoundSquares) else _LawFit(law, n)
+    keep = accumulation_dtype(law.inputs).itemsize * total * k <= run.memory(device) // 4
+    fit = (
+        _ListedSquaresFit(law)
+        if n is None and isinstance(law, BoundSquares)
+        else _LawFit(law, n, keep)
+    )
     with run.progress(n_rows * (total + law.completes), "optimal explanation", "call") as bar:
         every = torch.arange(n_rows, device=device)
         return Fit.joined([fit(query, rows, ridge, bar) for rows in every.split(at_once)])
@@ -139,11 +144,18 @@ def _fit_call(
 
 
 class _LawFit:
-    """Fits of a law; the second moment is made once, for all inputs."""
+    """Fits of a law; the second moment is made once, for all inputs.
 
-    def __init__(self, law: BoundPerturbation, n: int | None):
+    Args:
+        law: The law.
+        n: As for `fit_law`.
+        keep: Whether to keep draws that are gone through many times; they are made again otherwise.
+    """
+
+    def __init__(self, law: BoundPerturbation, n: int | None, keep: bool):
         self._law = law
         self._n = n
+        self._keep = keep
         self._moment: SecondMoment | None = None
         self._moments = DrawMoments(
             law.n_coordinates,
@@ -188,6 +200,9 @@ class _LawFit:
             return SquaresMoment(SquareMoments(*law.grid, law.sides), counts)
         size = law.size if n is None else n
         assert size is not None
+        if self._keep:
+            kept = [(draws.u, draws.weights) for draws in draws_of_law(law, n)]
+            return DrawnMoment(lambda: kept, moments, size)
         return DrawnMoment(lambda: ((d.u, d.weights) for d in draws_of_law(law, n)), moments, size)
 
 
