@@ -191,6 +191,56 @@ def test_an_explanation_of_nothing_is_scaled_to_nothing() -> None:
     assert torch.equal(*scores)
 
 
+def test_functions_that_keep_what_they_return() -> None:
+    """A model that works in place does not reach it."""
+    f, x = net(), pictures()
+    kept = pictures(60).flip(0)
+    before = kept.clone()
+
+    def cached(x: Tensor) -> tuple[Tensor, Tensor]:
+        return x - kept[: len(x)], kept[: len(x)]
+
+    def in_place(x: Tensor) -> Tensor:
+        out = f(x)
+        x.zero_()
+        return out
+
+    settings = {"target": 0, "n_perturb_samples": 6, "max_examples_per_batch": 4}
+    expected = hessx.infidelity(f, cached, x, x, **settings)
+    torch.testing.assert_close(hessx.infidelity(in_place, cached, x, x, **settings), expected)
+    assert torch.equal(kept, before)
+
+
+def test_perturbed_inputs_of_another_type() -> None:
+    x = pictures(dtype=torch.float32)
+    score = hessx.infidelity(
+        net().float(), lambda x: (x.double() / 2, x.double() / 2), x, x, target=0
+    )
+    expected = hessx.infidelity(net().float(), lambda x: (x / 2, x / 2), x, x, target=0)
+    torch.testing.assert_close(score, expected)
+
+
+def test_sums_over_features_keep_their_digits() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(20_000, generator=generator)
+    x = torch.rand(1, 20_000, generator=generator)
+    law = Subsets(features=hessx.Segments(torch.arange(20_000) % 4), multiplied=False)
+    score = hessx.infidelity(lambda x: x.double() @ weight.double(), law, x, weight[None], seed=0)
+    assert (score < 1e-9).all()
+
+
+@pytest.mark.parametrize("perturb", [Gaussian(0.3), noise])
+def test_answers_count_as_memory(perturb) -> None:
+    """Inputs are scored in turn where the answers to all of them do not fit."""
+    f, x = net(), pictures(4)
+    settings = {"target": 0, "n_perturb_samples": 4000, "seed": 0}
+    expected = hessx.infidelity(f, perturb, x, x, **settings)
+    score = hessx.infidelity(f, perturb, x, x, memory_limit=600_000, **settings)
+    torch.testing.assert_close(score, expected, rtol=1e-9, atol=1e-14)
+    with pytest.raises(ValueError, match=r"memory_limit must be at least .* for 4000 perturb"):
+        hessx.infidelity(f, perturb, x, x, memory_limit=100_000, **settings)
+
+
 def test_numpy_models() -> None:
     x = pictures()
     expected = hessx.infidelity(lambda x: x.flatten(1).sum(1), Gaussian(0.2), x, x, seed=0)
@@ -223,6 +273,18 @@ def test_numpy_models() -> None:
         ),
         ({"perturb_func": lambda x: ((x, x), (x, x))}, ValueError, "for each of 1 inputs, got 2"),
         ({"perturb_func": lambda x: (x.numpy(), x)}, TypeError, "tensors, got ndarray as pert"),
+        ({"perturb_func": lambda x: (1j * x, x)}, TypeError, "real tensors, got torch.complex"),
+        ({"perturb_func": Gaussian}, TypeError, "got the class Gaussian"),
+        (
+            {"perturb_func": noise, "baselines": float("nan")},
+            ValueError,
+            "baselines must be finite",
+        ),
+        (
+            {"perturb_func": hessx.infidelity_perturb_func_decorator()(lambda x: None)},
+            TypeError,
+            "a perturbed tensor for each of 1 inputs, got NoneType",
+        ),
         ({"perturb_func": lambda x: (x / 0, x)}, ValueError, "finite perturbations"),
         ({"attributions": pictures(2)}, ValueError, r"of shape \(3, 1, 4, 4\) or \(K, 3, 1, 4, 4"),
         ({"attributions": pictures()[:, 0]}, ValueError, r"got \(3, 4, 4\)"),

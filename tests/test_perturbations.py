@@ -320,7 +320,7 @@ def test_what_is_removed_is_exactly_the_baseline():
         ),
         (lambda: bound(Subsets(size=43)), ValueError, "at most 42 features, got 43"),
         (lambda: bound(Shap(), torch.ones(1, 1)), ValueError, "at least 2"),
-        (lambda: bound(Shap(), X, "0"), TypeError, "baselines must be a number"),
+        (lambda: bound(Shap(), X, "0"), TypeError, "baselines must be numbers"),
         (lambda: bound(Shap(), X, torch.ones(2, 6, 7)), ValueError, "baselines must be of shape"),
         (lambda: bound(Shap(), X, float("nan")), ValueError, "baselines must be finite"),
         (lambda: Gaussian(1.0)((X, X)), TypeError, "inputs must be a single tensor"),

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import wraps
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hessx.generators import seeded_generators
-from hessx.perturb.perturbation import BoundPerturbation, Perturbation
+from hessx.perturb.perturbation import BoundPerturbation, Perturbation, check_baseline
 from hessx.run import check_int
 
 # Perturbations that a function draws at once where a seed is given.
@@ -117,6 +115,10 @@ def law_of(
     """
     if not callable(perturb_func):
         raise TypeError(f"perturb_func must be callable, got {type(perturb_func).__name__}")
+    if isinstance(perturb_func, type):
+        raise TypeError(
+            f"perturb_func must be a law or a function, got the class {perturb_func.__name__}"
+        )
     if n is not None:
         check_int(name, n, 1)
     if not isinstance(perturb_func, Perturbation):
@@ -141,51 +143,6 @@ def law_of(
     return law
 
 
-def infidelity_perturb_func_decorator(
-    multiply_by_inputs: bool = True,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make perturbations for :func:`hessx.infidelity` from a function of perturbed inputs alone.
-
-    The function decorated takes inputs (and baselines, if given) and returns perturbed inputs y.
-    The perturbations become ``x - y``, or, with ``multiply_by_inputs``, for explanations that have
-    the input multiplied in, ``(x - y) / (x - baseline)``; where that divides by 0, ``x - y``. The
-    same as Captum's decorator of this name.
-
-    Args:
-        multiply_by_inputs: Divide by ``x - baseline`` (baseline 0 unless given).
-
-    Returns:
-        The decorator.
-
-    Example:
-        >>> import torch, hessx
-        >>> @hessx.infidelity_perturb_func_decorator(multiply_by_inputs=False)
-        ... def darker(x):
-        ...     return 0.5 * x
-        >>> darker(torch.tensor([[2.0, 4.0]]))
-        ((tensor([[1., 2.]]),), (tensor([[1., 2.]]),))
-    """
-
-    def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def perturb(inputs: Any, baselines: Any = None) -> tuple[Any, Any]:
-            found = function(inputs) if baselines is None else function(inputs, baselines)
-            tensors, perturbed = as_tuple(inputs), as_tuple(found)
-            base = (0,) * len(tensors) if baselines is None else as_tuple(baselines)
-            changes = tuple(x - y for x, y in zip(tensors, perturbed, strict=True))
-            if multiply_by_inputs:
-                spans = (x - b for x, b in zip(tensors, base, strict=True))
-                changes = tuple(
-                    change / torch.where(span == 0, 1, span)
-                    for change, span in zip(changes, spans, strict=True)
-                )
-            return changes, perturbed
-
-        return perturb
-
-    return decorated
-
-
 def as_tuple(value: Any) -> tuple[Any, ...]:
     """Return a tuple as it is and anything else as a tuple of one."""
     return value if isinstance(value, tuple) else (value,)
@@ -197,21 +154,15 @@ def _checked_baselines(baselines: Any, inputs: tuple[Tensor, ...]) -> tuple[Any,
         raise ValueError(
             f"baselines must be one for each of {len(inputs)} inputs, got {len(given)}"
         )
-    for b, x in zip(given, inputs, strict=True):
-        if isinstance(b, Tensor):
-            shapes = tuple(x.shape), (1, *x.shape[1:])
-            if tuple(b.shape) not in shapes:
-                raise ValueError(
-                    f"baselines must be of shape {shapes[0]} or {shapes[1]}, got {tuple(b.shape)}"
-                )
-        elif isinstance(b, bool) or not isinstance(b, (int, float)):
-            raise TypeError(f"baselines must be numbers or tensors, got {type(b).__name__}")
+    for baseline, x in zip(given, inputs, strict=True):
+        check_baseline(baseline, x)
     return given
 
 
 def _checked(name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"perturb_func must return tensors, got {type(value).__name__} as {name}")
+    if not isinstance(value, Tensor) or value.is_complex():
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"perturb_func must return real tensors, got {kind} as {name}")
     if value.shape[1:] != shape[1:] or len(value) not in (1, shape[0]):
         raise ValueError(
             f"perturb_func must return {name} of shape {shape}, got {tuple(value.shape)}"

@@ -113,9 +113,11 @@ class BoundMasks(BoundPerturbation):
 
     def project(self, attributions: Tensor, rows: Tensor) -> Tensor:
         """See :meth:`BoundPerturbation.project`."""
-        if self._removal.multiplied:
-            return self.features.pull(attributions)
-        return self.features.pull(attributions * self._removal.change(rows).to(attributions))
+        # Sums over the numbers of a feature keep the digits of their terms.
+        exact = attributions.double()
+        if not self._removal.multiplied:
+            exact = exact * self._removal.change(rows).double()
+        return self.features.pull(exact)
 
     def lift(self, w: Tensor, rows: Tensor) -> Tensor:
         """See :meth:`BoundPerturbation.lift`."""

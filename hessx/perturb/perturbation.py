@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -166,17 +165,25 @@ def baseline_tensor(baselines: Any, inputs: Tensor) -> Tensor:
         raise ValueError(f"inputs must be (B, *shape), got {tuple(inputs.shape)}")
     if baselines is None:
         return inputs.new_zeros(())
-    if isinstance(baselines, (int, float)) and not isinstance(baselines, bool):
-        if not math.isfinite(baselines):
-            raise ValueError(f"baselines must be finite, got {baselines}")
-        return inputs.new_tensor(baselines)
-    if not isinstance(baselines, Tensor):
-        raise TypeError(f"baselines must be a number or a tensor, got {type(baselines).__name__}")
-    shape = tuple(inputs.shape)
-    if tuple(baselines.shape) not in (shape, (1, *shape[1:])):
-        raise ValueError(
-            f"baselines must be of shape {shape} or {(1, *shape[1:])}, got {tuple(baselines.shape)}"
-        )
-    if not baselines.isfinite().all():
+    check_baseline(baselines, inputs)
+    return baselines.to(inputs) if isinstance(baselines, Tensor) else inputs.new_tensor(baselines)
+
+
+def check_baseline(baseline: Any, x: Tensor) -> None:
+    """Raise unless ``baseline`` is a finite number, or a finite tensor of B or 1 examples.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If its shape does not fit ``x (B, *shape)`` or it is not finite.
+    """
+    if isinstance(baseline, Tensor):
+        shape = tuple(x.shape)
+        if tuple(baseline.shape) not in (shape, (1, *shape[1:])):
+            raise ValueError(
+                f"baselines must be of shape {shape} or {(1, *shape[1:])}, got "
+                f"{tuple(baseline.shape)}"
+            )
+    elif isinstance(baseline, bool) or not isinstance(baseline, (int, float)):
+        raise TypeError(f"baselines must be numbers or tensors, got {type(baseline).__name__}")
+    if not torch.as_tensor(baseline).isfinite().all():
         raise ValueError("baselines must be finite")
-    return baselines.to(inputs)

@@ -10,6 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hessx.query.black_box import BlackBoxQuery
+from hessx.query.model import check_mode
+from hessx.run import Run
+
 
 class Joined:
     """Tensors that share their first dimension, laid side by side as ``(N, D)``.
@@ -39,3 +43,14 @@ class Joined:
     def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function of the joined tensor that calls ``function`` with the tensors."""
         return lambda x, *args: function(*self.split(x), *args)
+
+
+def black_box_of(
+    forward_func: Callable[..., Any], tensors: tuple[Tensor, ...], target: Any, run: Run
+) -> BlackBoxQuery:
+    """Return a query of the model, of joined inputs where there are several."""
+    if len(tensors) == 1:
+        return BlackBoxQuery(forward_func, tensors[0], target, run)
+    check_mode(forward_func)
+    joined = Joined(tensors)
+    return BlackBoxQuery(joined.wrap(forward_func), joined.join(tensors), target, run)

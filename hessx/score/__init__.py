@@ -1,6 +1,6 @@
 """Scores of explanations."""
 
-from hessx.perturb.function import infidelity_perturb_func_decorator
+from hessx.perturb.decorator import infidelity_perturb_func_decorator
 from hessx.score.deletion import DeletionCurve, deletion_curve
 from hessx.score.infidelity import infidelity
 from hessx.score.randomization import Cascade, cascading_randomization

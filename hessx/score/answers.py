@@ -62,20 +62,28 @@ class Answers:
 
 
 def answers_by_number(
-    query: BlackBoxQuery, law: BoundPerturbation, explanations: Tensor, n: int | None, run: Run
+    query: BlackBoxQuery,
+    law: BoundPerturbation,
+    explanations: Tensor,
+    n: int | None,
+    run: Run,
+    rows: Tensor | None = None,
 ) -> Answers:
     """Answer the first n draws of a law, or, with None, all perturbations that it lists.
 
     Args:
         query: The model.
         law: Of the perturbations.
-        explanations: ``(B, T, K, d)``.
+        explanations: ``(R, T, K, d)``.
         n: How many.
         run: The call's common arguments.
+        rows: ``(R,)``, the numbers of the inputs; None for all.
     """
     n_rows, n_targets, n_kinds, _ = explanations.shape
-    rows = torch.arange(n_rows, device=explanations.device)
-    shaped = explanations.movedim(0, 2).reshape(n_targets, n_kinds, *law.inputs.shape)
+    if rows is None:
+        rows = torch.arange(n_rows, device=explanations.device)
+    shape = n_targets, n_kinds, n_rows, *law.inputs.shape[1:]
+    shaped = explanations.movedim(0, 2).reshape(shape)
     w = law.project(shaped, rows).movedim(2, 0)
     size = law.size if n is None else n
     assert size is not None
@@ -96,7 +104,7 @@ def answers_by_number(
             else:
                 u, weights[part] = law.enumerated(first, count)
             values = query.values_at_draws(law.points(u), count, rows, bar)
-            differences[:, part] = query.value.double()[:, None] - values.transpose(0, 1)
+            differences[:, part] = query.value[rows].double()[:, None] - values.transpose(0, 1)
     shift = law.shift(rows)
     if shift is not None:
         dots += (w.double() * shift.double()[:, None, None]).sum(-1)[:, None]
@@ -110,6 +118,7 @@ def answers_of_calls(
     n: int,
     seed: int | None,
     run: Run,
+    rows: Tensor | None = None,
 ) -> Answers:
     """Answer the perturbations that a function draws.
 
@@ -121,47 +130,54 @@ def answers_of_calls(
         seed: None: as Captum calls the function. An int: by input, in blocks with seeds of their
             own.
         run: The call's common arguments.
+        rows: ``(R,)``, the numbers of the inputs; None for all, as must be without a seed.
     """
-    n_rows, n_targets, n_kinds, _ = explanations[0].shape
+    n_targets, n_kinds = explanations[0].shape[1:3]
+    if rows is None:
+        rows = torch.arange(len(explanations[0]), device=explanations[0].device)
     joined = Joined(call.inputs)
-    dots = explanations[0].new_zeros(n_rows, n, n_targets, n_kinds, dtype=torch.float64)
-    differences = explanations[0].new_empty(n_rows, n, n_targets, dtype=torch.float64)
-    with run.progress(n_rows * n, "infidelity", "call") as bar:
-        for rows, part, pairs in called(call, n, seed, run):
-            count = part.stop - part.start
+    dots = explanations[0].new_zeros(len(rows), n, n_targets, n_kinds, dtype=torch.float64)
+    differences = explanations[0].new_empty(len(rows), n, n_targets, dtype=torch.float64)
+    with run.progress(len(rows) * n, "infidelity", "call") as bar:
+        for places, part, pairs in called(call, n, seed, run, rows):
+            some, count = rows[places], part.stop - part.start
             for (perturbations, _), a in zip(pairs, explanations, strict=True):
-                change = perturbations.reshape(len(rows), count, -1)
+                change = perturbations.reshape(len(some), count, -1)
                 if not change.is_floating_point():
                     change = change.to(a.dtype)
-                found = ops.perturbation_dots(change, a[rows].flatten(1, 2))
-                dots[rows, part] += found.unflatten(2, (n_targets, n_kinds))
-            perturbed = tuple(y for _, y in pairs)
+                found = ops.perturbation_dots(change, a[some].flatten(1, 2))
+                dots[places, part] += found.unflatten(2, (n_targets, n_kinds))
+            perturbed = tuple(
+                y.to(inputs.dtype) for (_, y), inputs in zip(pairs, call.inputs, strict=True)
+            )
             x = perturbed[0] if len(perturbed) == 1 else joined.join(perturbed)
-            owner = rows.repeat_interleave(count)
+            owner = some.repeat_interleave(count)
             step, values = query.examples_per_batch, []
-            for some, whose in zip(x.split(step), owner.split(step), strict=True):
-                values.append(query.values(some, whose).double())
-                bar.update(len(some))
-            found = torch.cat(values).unflatten(0, (len(rows), count))
-            differences[rows, part] = query.value[rows].double()[:, None] - found
+            for batch, whose in zip(x.split(step), owner.split(step), strict=True):
+                # A copy: the model may write to it, and the function may keep what it returned.
+                values.append(query.values(batch.clone(), whose).double())
+                bar.update(len(batch))
+            found = torch.cat(values).unflatten(0, (len(some), count))
+            differences[places, part] = query.value[some].double()[:, None] - found
     return Answers(dots, differences)
 
 
 def called(
-    call: PerturbCall, n: int, seed: int | None, run: Run
+    call: PerturbCall, n: int, seed: int | None, run: Run, rows: Tensor | None = None
 ) -> Iterator[tuple[Tensor, slice, list[tuple[Tensor, Tensor]]]]:
-    """Yield rows, the numbers of perturbations, and for each input perturbations and inputs."""
-    device = call.inputs[0].device
-    rows = torch.arange(len(call.inputs[0]), device=device)
+    """Yield places in ``rows``, numbers of perturbations, and for each input what was drawn."""
+    if rows is None:
+        rows = torch.arange(len(call.inputs[0]), device=call.inputs[0].device)
+    every = torch.arange(len(rows), device=rows.device)
     if seed is None:
         step = _captum_step(call, n, run)
         for first in range(0, n, step):
             count = min(step, n - first)
-            yield rows, slice(first, first + count), call(rows, count)
+            yield every, slice(first, first + count), call(rows, count)
         return
-    for row in rows.split(1):
-        for part, found in call.seeded(row, n, seed):
-            yield row, part, found
+    for place in every.split(1):
+        for part, found in call.seeded(rows[place], n, seed):
+            yield place, part, found
 
 
 def _captum_step(call: PerturbCall, n: int, run: Run) -> int:

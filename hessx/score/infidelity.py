@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -10,10 +10,9 @@ from torch import Tensor
 
 from hessx.perturb import Perturbation
 from hessx.perturb.function import PerturbCall, as_tuple, law_of
-from hessx.query import BlackBoxQuery, Targets
+from hessx.query import Targets
 from hessx.query.explanation import check_tensors
-from hessx.query.joined import Joined
-from hessx.query.model import check_mode
+from hessx.query.joined import black_box_of
 from hessx.run import Run
 from hessx.score.answers import answers_by_number, answers_of_calls
 
@@ -116,29 +115,38 @@ def infidelity(
     tensors = check_tensors(inputs)
     lead, explanations = _checked_attributions(attributions, tensors, target)
     law = law_of(perturb_func, tensors, baselines, n_perturb_samples, seed)
+    call = None if law is not None else PerturbCall(perturb_func, tensors, baselines)
+    n = n_perturb_samples if law is None or n_perturb_samples is not None else law.size
+    assert n is not None
     with run.own_arithmetic(tensors[0].device):
         query = black_box_of(forward_func, tensors, target, run)
-        if law is not None:
-            answers = answers_by_number(query, law, explanations[0], n_perturb_samples, run)
-        else:
-            assert n_perturb_samples is not None
-            call = PerturbCall(perturb_func, tensors, baselines)
-            answers = answers_of_calls(query, call, explanations, n_perturb_samples, seed, run)
-        errors = answers.errors(answers.scale() if normalize else None).square()
-        scores = answers.mean(errors), answers.stderr(errors)
-    score, stderr = (found.movedim(0, -1).reshape(*lead, -1) for found in scores)
+        parts = []
+        for rows in _rows_at_once(explanations[0], n, run, whole=law is None and seed is None):
+            if law is not None:
+                some = explanations[0][rows]
+                answers = answers_by_number(query, law, some, n_perturb_samples, run, rows)
+            else:
+                assert call is not None
+                answers = answers_of_calls(query, call, explanations, n, seed, run, rows)
+            errors = answers.errors(answers.scale() if normalize else None).square()
+            parts.append((answers.mean(errors), answers.stderr(errors)))
+    score, stderr = (
+        torch.cat(found).movedim(0, -1).reshape(*lead, -1) for found in zip(*parts, strict=True)
+    )
     return (score, stderr) if return_stderr else score
 
 
-def black_box_of(
-    forward_func: Callable[..., Any], tensors: tuple[Tensor, ...], target: Any, run: Run
-) -> BlackBoxQuery:
-    """Return a query of the model, of joined inputs where there are several."""
-    if len(tensors) == 1:
-        return BlackBoxQuery(forward_func, tensors[0], target, run)
-    check_mode(forward_func)
-    joined = Joined(tensors)
-    return BlackBoxQuery(joined.wrap(forward_func), joined.join(tensors), target, run)
+def _rows_at_once(explanations: Tensor, n: int, run: Run, whole: bool) -> Iterable[Tensor]:
+    """Return numbers of inputs, as many at once as memory takes; all where ``whole``."""
+    n_rows, n_targets, n_kinds, _ = explanations.shape
+    # Answers, errors, their squares and one copy.
+    numbers = n * n_targets * (4 * n_kinds + 2)
+    rows = torch.arange(n_rows, device=explanations.device)
+    what = f"{n} perturbations"
+    if whole:
+        run.rows_in_memory(8 * numbers * n_rows, rows.device, what)
+        return (rows,)
+    return rows.split(run.rows_in_memory(8 * numbers, rows.device, what))
 
 
 def _checked_attributions(

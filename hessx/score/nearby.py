@@ -12,11 +12,10 @@ from torch import Tensor
 from hessx.perturb import Perturbation
 from hessx.perturb.function import PerturbCall, law_of
 from hessx.query import ExplanationQuery, GradientQuery
-from hessx.query.joined import Joined
+from hessx.query.joined import Joined, black_box_of
 from hessx.query.row_arguments import RowArguments
 from hessx.run import Run
 from hessx.score.answers import Answers, answers_by_number, answers_of_calls, called
-from hessx.score.infidelity import black_box_of
 
 # The graph of perturbations and their products in float64 take some times what an example takes
 # in the model, and one piece is made while another is still held.

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hessx.perturb import BoundPerturbation
@@ -58,13 +57,11 @@ def unexplained(
         query = BlackBoxQuery(forward_func, law.inputs, target, run)
         explanations = attributions.flatten(2).movedim(0, 1)[:, None]
         answers = answers_by_number(query, law, explanations, n_samples, run)
-        dots, differences = answers.dots[:, :, 0], answers.differences
-        size = answers.mean(dots.square())
-        scale = answers.mean(dots * differences) / torch.where(size > 0, size, 1.0)
-        errors = (scale[:, None] * dots - differences).square()
-        changes = differences.square()
+        scale = answers.scale()
+        errors = answers.errors(scale).square()[:, :, 0]
+        changes = answers.differences.square()
         # 0 / 0, nan, where nothing changes.
         share = answers.mean(errors) / answers.mean(changes)
         # Of a ratio of means, to first order; the scale is where its derivative is 0.
         stderr = answers.stderr(errors - share[:, None] * changes) / answers.mean(changes)
-    return Unexplained(share.mT, stderr.mT, scale.mT, query.n_examples)
+    return Unexplained(share.mT, stderr.mT, scale[:, 0].mT, query.n_examples)
