@@ -458,6 +458,26 @@ def test_functions_with_many_coordinates(monkeypatch):
     assert found.condition.isnan().all()
 
 
+def test_functions_may_write_to_what_they_returned(monkeypatch):
+    buffer = torch.empty(256, *SHAPE, dtype=torch.float64)
+
+    def fresh(x):
+        change = 0.3 * torch.randn_like(x)
+        return change, x - change
+
+    def reused(x):
+        change = buffer[: len(x)].copy_(fresh(x)[0])
+        return change, x - change
+
+    for module in (least_squares, second_moment):
+        monkeypatch.setattr(module, "DENSE_UP_TO", 1)
+    results = [
+        hessx.optimal_explanation(NET, X, 1, perturb_func=function, n_samples=600)
+        for function in (reused, fresh)
+    ]
+    assert torch.equal(results[0].attributions, results[1].attributions)
+
+
 def test_condition_and_ridge():
     law = LAWS["gaussian"]
     u = law.bind(X, None, 0).draw(0, 300)

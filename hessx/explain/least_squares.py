@@ -137,7 +137,8 @@ def _fit_call(
         moments.add(draws.u, None)
         sums.add(draws.u, draws.differences(query, row, bar).flatten(1), None)
         if not dense:
-            kept.append((draws.u, None))
+            # A copy: the function may return the same tensor again, written anew.
+            kept.append((draws.u.clone(), None))
     moment = MatrixMoment(moments.second) if dense else DrawnMoment(lambda: kept, moments, n)
     system = System(sums.cross[None], sums.square[None], sums.mean[None])
     return Fit(moment.solve(system, ridge), system.square)
