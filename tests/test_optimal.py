@@ -503,10 +503,47 @@ def test_condition_and_ridge():
         hessx.optimal_explanation(NET, X, 1, perturb_func=law, n_samples=20, ridge=0)
 
 
+PINNED = {
+    "one draw": (NoisyBaseline(0.2), 0.3, 1),
+    "above": (NoisyBaseline(0.002, (0.0, 0.01)), 0.05, 300),
+    "below": (NoisyBaseline(0.002, (0.0, 0.01)), -0.05, 300),
+    "some": (NoisyBaseline(0.2), torch.tensor([-9.0, 0.5]).double().view(1, 2, 1, 1), 300),
+}
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-4])
+@pytest.mark.parametrize("many", [False, True], ids=["matrix", "iterated"])
+@pytest.mark.parametrize("case", PINNED)
+def test_a_noisy_baseline_that_does_not_change(case, many, unit, monkeypatch):
+    """Draws without a covariance leave the offset, x less what is always seen, whatever the unit."""
+    law, baseline, n = PINNED[case]
+    law = NoisyBaseline(law.sigma * unit, tuple(bound * unit for bound in law.clip))
+    x, baseline = X * unit, baseline * unit * torch.ones(1, *SHAPE).double()
+    if many:
+        for module in (least_squares, second_moment):
+            monkeypatch.setattr(module, "DENSE_UP_TO", 1)
+
+    def f(x):
+        return (x / unit).square().flatten(1).sum(1)
+
+    result = hessx.optimal_explanation(f, x, perturb_func=law, n_samples=n, baselines=baseline)
+    coordinates, weights, points = design(law, x, n, baseline)
+    differences = f(x) - f(points.flatten(0, 1)).unflatten(0, points.shape[:2])
+    expected = lstsq(coordinates, weights, differences).reshape(x.shape)
+    size = expected.abs().max().item()
+    assert torch.allclose(result.attributions, expected, rtol=0, atol=1e-5 * size)
+    best = ((coordinates * expected.flatten(1)).sum(-1) - differences).square().mean(0)
+    assert torch.allclose(result.infidelity, best, rtol=1e-5, atol=1e-9)
+    assert not result.condition.isfinite().any()
+    assert (result.ridge < 1e-9 * unit**2).all()
+
+
 def test_perturbations_of_nothing_are_explained_by_nothing():
     result = hessx.optimal_explanation(NET, X, 1, perturb_func=lambda x: (0 * x, x), n_samples=5)
     assert torch.equal(result.attributions, torch.zeros_like(X))
     assert result.infidelity.max() < 1e-28
+    assert result.condition.isinf().all()
+    assert (result.ridge == 0).all()
     at_baseline = hessx.optimal_explanation(
         NET, 0 * X, 1, perturb_func=Shap(multiplied=False, features=GROUPS), n_samples=None
     )

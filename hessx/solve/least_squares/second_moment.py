@@ -67,7 +67,9 @@ class DrawnMoment(SecondMoment):
         if self._n < len(diagonal):
             # Of several solutions only plain conjugate gradients find the smallest.
             return iterate(system, self.apply, lambda r: r, ridge or 0.0, torch.inf)
-        scale = (diagonal + (ridge or 0.0)).clamp(min=torch.finfo(diagonal.dtype).tiny)
+        scale = diagonal + (ridge or 0.0)
+        # Numbers that never change move along the offset alone: all alike, for the smallest.
+        scale = torch.where(scale > 0, scale, scale.max() if scale.any() else 1.0)
         return iterate(system, self.apply, lambda r: r / scale, ridge or 0.0, torch.nan)
 
     def apply(self, v: Tensor) -> Tensor:
