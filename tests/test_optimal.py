@@ -16,7 +16,7 @@ from torch import nn
 import hessx
 from hessx.explain import least_squares
 from hessx.perturb import Gaussian, NoisyBaseline, Shap, Square, Subsets
-from hessx.solve.least_squares import second_moment, squares
+from hessx.solve.least_squares import iteration, second_moment, squares
 
 SHAPE = (2, 6, 7)
 X = torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.1
@@ -503,6 +503,18 @@ def test_condition_and_ridge():
         hessx.optimal_explanation(NET, X, 1, perturb_func=law, n_samples=20, ridge=0)
 
 
+@pytest.mark.parametrize("multiplied", [True, False], ids=["all squares", "reachable squares"])
+def test_warnings_name_the_line_of_the_caller(multiplied, monkeypatch):
+    for module in (second_moment, squares):
+        monkeypatch.setattr(module, "DENSE_UP_TO", 1)
+    for module in (iteration, squares):
+        monkeypatch.setattr(module, "_MAX_ITERATIONS", 2)
+    law = Square([1, 2, 4], multiplied=multiplied)
+    with pytest.warns(RuntimeWarning, match="stopped after 2 iterations") as seen:
+        hessx.optimal_explanation(NET, X, 1, perturb_func=law, n_samples=None)
+    assert [warning.filename for warning in seen] == [__file__]
+
+
 PINNED = {
     "one draw": (NoisyBaseline(0.2), 0.3, 1),
     "above": (NoisyBaseline(0.002, (0.0, 0.01)), 0.05, 300),
@@ -515,7 +527,7 @@ PINNED = {
 @pytest.mark.parametrize("many", [False, True], ids=["matrix", "iterated"])
 @pytest.mark.parametrize("case", PINNED)
 def test_a_noisy_baseline_that_does_not_change(case, many, unit, monkeypatch):
-    """Draws without a covariance leave the offset, x less what is always seen, whatever the unit."""
+    """Draws without a covariance leave the offset, x less what is always seen, in any unit."""
     law, baseline, n = PINNED[case]
     law = NoisyBaseline(law.sigma * unit, tuple(bound * unit for bound in law.clip))
     x, baseline = X * unit, baseline * unit * torch.ones(1, *SHAPE).double()

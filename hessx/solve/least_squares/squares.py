@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +14,7 @@ from hessx import ops
 from hessx.solve.least_squares.conjugate_gradients import Product, conjugate_gradients
 from hessx.solve.least_squares.square_factor import CONDITION_BOUND, square_factor
 from hessx.solve.least_squares.square_matrices import circulant_eigenvalues, kronecker_gram
+from hessx.warn import warn_caller
 
 # Pixels up to which the matrix is formed and factored; see docs/numerics.md.
 DENSE_UP_TO = 2304
@@ -184,11 +184,9 @@ class SquareMoments:
             max_iterations=_MAX_ITERATIONS,
         )
         if not (found.residual <= 10 * _TOLERANCE).all():
-            warnings.warn(
+            warn_caller(
                 f"conjugate gradients stopped after {found.iterations} iterations at a relative "
-                f"residual of {found.residual.max().item():.1e}; a larger ridge would help",
-                RuntimeWarning,
-                stacklevel=3,
+                f"residual of {found.residual.max().item():.1e}; a larger ridge would help"
             )
         return SquareSolution(found.solution, ridge, condition, found.residual, found.iterations)
 
