@@ -432,6 +432,31 @@ def test_many_coordinates(law, n, monkeypatch):
     assert forced[0].ridge.tolist() == [0.1, 0.1]
 
 
+@pytest.mark.parametrize("n", [None, 400], ids=["listed", "drawn"])
+@pytest.mark.parametrize("multiplied", [True, False])
+def test_many_squares_without_side_1_have_a_ridge(multiplied, n, monkeypatch):
+    """The one of the row sums: 50 squares of sides 2 and 3 leave four of 42 numbers open."""
+    x = X[:, :1].clone()
+    x[0, 0, 1, 1] = 0
+    law = Square([2, 3], multiplied=multiplied)
+
+    def f(x):
+        return x.flatten(1).square().sum(1)
+
+    matrix = hessx.optimal_explanation(f, x, perturb_func=law, n_samples=n)
+    for module in (least_squares, second_moment, squares):
+        monkeypatch.setattr(module, "DENSE_UP_TO", 1)
+    found = hessx.optimal_explanation(f, x, perturb_func=law, n_samples=n)
+    bound = law.bind(x, None, 0)
+    u = (bound.enumerated(0, bound.size)[0] if n is None else bound.draw(0, n)).double()
+    ridge = (u.T @ u / len(u)).sum(1).max().item() * 1e-12
+    assert found.ridge.tolist() == [pytest.approx(ridge)] * 2
+    # What is left open changes no answer; fewer draws have no ridge, and a smallest solution.
+    assert torch.allclose(found.infidelity, matrix.infidelity, rtol=1e-6)
+    few = hessx.optimal_explanation(f, x, perturb_func=law, n_samples=20)
+    assert few.ridge.tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("multiplied", [True, False])
 def test_many_coordinates_that_add_up(multiplied, monkeypatch):
     x = X.clone()

@@ -102,9 +102,10 @@ class SquaresMoment(SecondMoment):
         """See :meth:`SecondMoment.solve`."""
         n_rows, _, k = system.cross.shape
         device = system.cross.device
-        if self._counts is not None:
-            return self._solve_drawn(system, ridge or 0.0, self._counts)
-        if system.reachable is None:
+        if self._counts is not None and (self._counts > 0).sum() < k:
+            # Of several solutions only plain conjugate gradients find the smallest.
+            return iterate(system, self.apply, lambda r: r, ridge or 0.0, torch.inf)
+        if self._counts is None and system.reachable is None:
             chosen = "auto" if ridge is None else ridge
             found = self._squares.solve(system.cross.flatten(0, 1), ridge=chosen)
             w = found.solution.view_as(system.cross)
@@ -112,17 +113,11 @@ class SquaresMoment(SecondMoment):
             helped = ridge is None and found.ridge > 0
             known = w.new_tensor([torch.inf if helped else found.condition, found.ridge])
             return Solution(w, system.infidelity(w, image), *known[:, None].expand(2, n_rows))
-        if k <= DENSE_UP_TO:
+        if self._counts is None and k <= DENSE_UP_TO:
             return solve(system, self._squares.gram(device), ridge)
-        inverse, _ = self._squares.circulant_inverse(ridge or 0.0, device)
-        return iterate(system, self.apply, inverse, ridge or 0.0, torch.nan)
-
-    def _solve_drawn(self, system: System, ridge: float, counts: Tensor) -> Solution:
-        if (counts > 0).sum() < system.cross.shape[-1]:
-            # Of several solutions only plain conjugate gradients find the smallest.
-            return iterate(system, self.apply, lambda r: r, ridge, torch.inf)
-        inverse, _ = self._squares.circulant_inverse(ridge, counts.device)
-        return iterate(system, self.apply, inverse, ridge, torch.nan)
+        added = self._squares.ridge_of_iterations(self.apply, ridge, device)
+        inverse, _ = self._squares.circulant_inverse(added, device)
+        return iterate(system, self.apply, inverse, added, torch.nan)
 
     def apply(self, v: Tensor) -> Tensor:
         """Return ``M v``: ``(c, k)`` to ``(c, k)``, float64."""

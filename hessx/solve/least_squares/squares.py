@@ -110,6 +110,26 @@ class SquareMoments:
         where = torch.get_default_device() if device is None else torch.device(device)
         return kronecker_gram(self.p1, self.p2, self.sides, where) / self.count
 
+    def ridge_of_iterations(
+        self, product: Product, ridge: float | None, device: torch.device
+    ) -> float:
+        """Return the ridge of conjugate gradients, which do not learn the condition.
+
+        Args:
+            product: The second moment of squares of these sides, all or some, ``(T, p)`` to
+                ``(T, p)``.
+            ridge: What was asked for; None for nothing with a side of 1, and otherwise the largest
+                row sum over ``CONDITION_BOUND``.
+            device: Where to compute.
+        """
+        if ridge is not None:
+            return ridge
+        if self.sides[0] == 1:
+            return 0.0
+        # No entry is negative: the largest row sum bounds the largest eigenvalue.
+        ones = torch.ones(1, self.p1 * self.p2, dtype=torch.float64, device=device)
+        return product(ones).max().item() / CONDITION_BOUND
+
     def circulant_inverse(self, ridge: float, device: torch.device) -> tuple[Product, float]:
         """Return the inverse of the circulant near ``M + ridge I``, and its condition number.
 
@@ -173,8 +193,7 @@ class SquareMoments:
         return SquareSolution(x, factor.ridge, factor.condition, residual, 0)
 
     def _iterated(self, rhs: Tensor, ridge: float | None) -> SquareSolution:
-        if ridge is None:
-            ridge = 0.0 if self.sides[0] == 1 else self._row_sum(rhs.device) / CONDITION_BOUND
+        ridge = self.ridge_of_iterations(self.apply, ridge, rhs.device)
         preconditioner, condition = self.circulant_inverse(ridge, rhs.device)
         found = conjugate_gradients(
             lambda v: self.apply(v).add_(v, alpha=ridge),
@@ -189,11 +208,6 @@ class SquareMoments:
                 f"residual of {found.residual.max().item():.1e}; a larger ridge would help"
             )
         return SquareSolution(found.solution, ridge, condition, found.residual, found.iterations)
-
-    def _row_sum(self, device: torch.device) -> float:
-        """The largest row sum, which bounds the largest eigenvalue: no entry is negative."""
-        ones = torch.ones(1, self.p1 * self.p2, dtype=torch.float64, device=device)
-        return self.apply(ones).max().item()
 
 
 def _check_sides(sides: Sequence[int], largest: int) -> None:
