@@ -423,6 +423,8 @@ def test_many_coordinates(law, n, monkeypatch):
     size = dense.attributions.abs().max().item()
     assert torch.allclose(found.attributions, dense.attributions, atol=1e-5 * size)
     assert torch.allclose(found.infidelity, dense.infidelity, rtol=1e-5, atol=1e-12)
+    few = found.n_samples < found.coefficients[0].numel()
+    assert (found.condition.isinf() if few else found.condition.isnan()).all()
     forced = [
         hessx.optimal_explanation(NET, x, 1, ridge=0.1, **options),
         monkeypatch.undo(),
@@ -430,6 +432,9 @@ def test_many_coordinates(law, n, monkeypatch):
     ]
     assert torch.allclose(forced[0].attributions, forced[2].attributions, atol=1e-7 * size)
     assert forced[0].ridge.tolist() == [0.1, 0.1]
+    # With a ridge nothing is left open, however few the draws.
+    assert forced[0].condition.isnan().all()
+    assert forced[2].condition.isfinite().all()
 
 
 @pytest.mark.parametrize("n", [None, 400], ids=["listed", "drawn"])
@@ -451,10 +456,13 @@ def test_many_squares_without_side_1_have_a_ridge(multiplied, n, monkeypatch):
     u = (bound.enumerated(0, bound.size)[0] if n is None else bound.draw(0, n)).double()
     ridge = (u.T @ u / len(u)).sum(1).max().item() * 1e-12
     assert found.ridge.tolist() == [pytest.approx(ridge)] * 2
+    assert matrix.condition.isinf().all()
+    assert found.condition.isnan().all()
     # What is left open changes no answer; fewer draws have no ridge, and a smallest solution.
     assert torch.allclose(found.infidelity, matrix.infidelity, rtol=1e-6)
     few = hessx.optimal_explanation(f, x, perturb_func=law, n_samples=20)
     assert few.ridge.tolist() == [0, 0]
+    assert few.condition.isinf().all()
 
 
 @pytest.mark.parametrize("multiplied", [True, False])

@@ -37,7 +37,8 @@ class Optimal:
         condition: ``(B,)``, float64: the condition number, to a few percent, of the matrix
             ``E[I I^T]`` in coordinates, less what an input adds to all its perturbations; with a
             ridge that was given, of the two together. inf where the perturbations do not determine
-            the explanation to ten digits; nan where it is not known (many coordinates).
+            the explanation without a ridge: fewer drawn than coordinates, or a condition at which
+            ``"auto"`` adds one. nan where it is not known: the matrix was not formed.
         ridge: ``(B,)``, float64: what was added to the diagonal of that matrix.
         perturb_func: As given.
         n_samples: Perturbations of each input.

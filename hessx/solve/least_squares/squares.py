@@ -29,8 +29,8 @@ class SquareSolution:
     Attributes:
         solution: ``x (T, p)``, float64.
         ridge: What was added to the second moment.
-        condition: Estimate of the condition number of ``M + ridge I``: by the factor, or by the
-            circulant near it, whose condition is not larger.
+        condition: Estimate of the condition number of ``M + ridge I``, by the factor; nan where
+            conjugate gradients were used, which do not learn it.
         residual: ``|b - (M + ridge I) x| / |b|`` of each system ``(T,)``; 0 where b is 0.
         iterations: Of conjugate gradients; 0 where a factor was used.
     """
@@ -130,11 +130,8 @@ class SquareMoments:
         ones = torch.ones(1, self.p1 * self.p2, dtype=torch.float64, device=device)
         return product(ones).max().item() / CONDITION_BOUND
 
-    def circulant_inverse(self, ridge: float, device: torch.device) -> tuple[Product, float]:
-        """Return the inverse of the circulant near ``M + ridge I``, and its condition number.
-
-        It applies to rows ``(T, p)``.
-        """
+    def circulant_inverse(self, ridge: float, device: torch.device) -> Product:
+        """Return the inverse of the circulant near ``M + ridge I``, applied to rows ``(T, p)``."""
         size = (self.p1, self.p2)
         eigenvalues = circulant_eigenvalues(*size, self.sides, device) / self.count + ridge
         # A frequency that no square sees leaves rounding errors in the place of 0.
@@ -144,7 +141,7 @@ class SquareMoments:
             transformed = torch.fft.rfft2(r.view(-1, *size)) / eigenvalues
             return torch.fft.irfft2(transformed, s=size).flatten(1)
 
-        return inverse, (eigenvalues.max() / eigenvalues.min()).item()
+        return inverse
 
     def solve(
         self, rhs: Tensor, *, ridge: float | str = "auto", method: str = "auto"
@@ -194,11 +191,10 @@ class SquareMoments:
 
     def _iterated(self, rhs: Tensor, ridge: float | None) -> SquareSolution:
         ridge = self.ridge_of_iterations(self.apply, ridge, rhs.device)
-        preconditioner, condition = self.circulant_inverse(ridge, rhs.device)
         found = conjugate_gradients(
             lambda v: self.apply(v).add_(v, alpha=ridge),
             rhs,
-            preconditioner=preconditioner,
+            preconditioner=self.circulant_inverse(ridge, rhs.device),
             tolerance=_TOLERANCE,
             max_iterations=_MAX_ITERATIONS,
         )
@@ -207,7 +203,7 @@ class SquareMoments:
                 f"conjugate gradients stopped after {found.iterations} iterations at a relative "
                 f"residual of {found.residual.max().item():.1e}; a larger ridge would help"
             )
-        return SquareSolution(found.solution, ridge, condition, found.residual, found.iterations)
+        return SquareSolution(found.solution, ridge, math.nan, found.residual, found.iterations)
 
 
 def _check_sides(sides: Sequence[int], largest: int) -> None:
