@@ -16,6 +16,7 @@ from torch import nn
 import hessx
 from hessx.explain import least_squares
 from hessx.perturb import Gaussian, NoisyBaseline, Shap, Square, Subsets
+from hessx.query import BlackBoxQuery
 from hessx.solve.least_squares import iteration, second_moment, squares
 
 SHAPE = (2, 6, 7)
@@ -475,6 +476,47 @@ def test_many_coordinates_that_add_up(multiplied, monkeypatch):
         monkeypatch.setattr(module, "DENSE_UP_TO", 1)
     found = hessx.optimal_explanation(NET, x, 1, **options)
     assert torch.allclose(found.attributions, dense.attributions, atol=1e-6)
+
+
+def test_draws_that_are_kept_count_as_memory(monkeypatch):
+    """Where they are kept, there is room for fewer rows; without room they are made again."""
+    for module in (least_squares, second_moment):
+        monkeypatch.setattr(module, "DENSE_UP_TO", 1)
+    n, k, law = 600, 84, Gaussian(0.3)
+    block, row, drawn = 12 * 1024 * k, 8 * (12 * k + 1024), 8 * n * k
+    drawings, groups = [], []
+    noise = type(law.bind(X, None, 0))
+    draw, values_at_draws = noise.draw, BlackBoxQuery.values_at_draws
+
+    def counted_draw(self, first, count):
+        drawings.append(first)
+        return draw(self, first, count)
+
+    def noted_values(self, points, count, rows, progress):
+        groups.append(rows.tolist())
+        return values_at_draws(self, points, count, rows, progress)
+
+    monkeypatch.setattr(noise, "draw", counted_draw)
+    monkeypatch.setattr(BlackBoxQuery, "values_at_draws", noted_values)
+
+    def explain(room):
+        drawings.clear()
+        groups.clear()
+        return hessx.optimal_explanation(
+            NET, X, 1, perturb_func=law, n_samples=n, memory_limit=2 * room
+        ).attributions
+
+    together = explain(block + drawn + 2 * row)
+    assert groups == [[0, 1]]
+    assert len(drawings) == 2
+    one_by_one = explain(block + drawn + row)
+    assert groups == [[0], [1]]
+    assert len(drawings) == 3
+    made_again = explain(block + drawn + row - 1)
+    assert groups == [[0, 1]]
+    assert len(drawings) > 20
+    assert torch.allclose(one_by_one, together, rtol=1e-6)
+    assert torch.allclose(made_again, together, rtol=1e-6)
 
 
 def test_functions_with_many_coordinates(monkeypatch):

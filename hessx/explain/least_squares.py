@@ -77,10 +77,19 @@ def fit_law(
     # a solution and their intermediates, and the differences of a block, or of all squares.
     shared = (3 * 8 * k * k if dense else 0) + 12 * block_size(k) * k
     numbers = (4 if dense else 12) * k + (block_size(k) if n is not None else total)
-    at_once = run.rows_in_memory(
-        8 * n_targets * numbers, device, f"{k} coordinates", shared_bytes=shared
+    row = 8 * n_targets * numbers
+    # Draws for products: kept where they take half of the room at most and leave some for a row.
+    drawn = accumulation_dtype(law.inputs).itemsize * total * k
+    room = run.memory(device) // 2
+    keep = (
+        not dense
+        and not isinstance(law, BoundSquares)
+        and drawn <= room // 2
+        and shared + drawn + row <= room
     )
-    keep = accumulation_dtype(law.inputs).itemsize * total * k <= run.memory(device) // 4
+    at_once = run.rows_in_memory(
+        row, device, f"{k} coordinates", shared_bytes=shared + (drawn if keep else 0)
+    )
     fit = (
         _ListedSquaresFit(law)
         if n is None and isinstance(law, BoundSquares)

@@ -44,7 +44,7 @@ class MatrixMoment(SecondMoment):
 
 
 class DrawnMoment(SecondMoment):
-    """One of drawn perturbations that are gone through anew for every product.
+    """One of drawn perturbations that are gone through for every product, kept or made again.
 
     Args:
         draws: Gives the draws ``(count, k)`` and their weights block by block, each time it is
