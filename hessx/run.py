@@ -152,7 +152,8 @@ def checked_range(name: str, value: Any) -> tuple[float, float] | None:
     if value is None:
         return None
     try:
-        low, high = (float(bound) for bound in value)
+        # Added to a number, as float would read strings.
+        low, high = (float(0.0 + bound) for bound in value)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{name} must be a pair of numbers, got {value!r}") from error
     if not low < high:

@@ -50,6 +50,17 @@ def test_a_given_ridge():
         factored(torch.zeros(3, 3, dtype=torch.float64), 0.0)
 
 
+def test_numbers_that_never_change_have_no_variance():
+    """The mean of 1,000 times 0.7 is not 0.7."""
+    u = torch.full((1000, 3), 0.7, dtype=torch.float64)
+    u[:, 2] = torch.randn(1000, dtype=torch.float64)
+    moments = DrawMoments(3, torch.device("cpu"), centred=True)
+    for first in (0, 600):
+        moments.add(u[first : first + 600], None)
+    assert (moments.second[:2] == 0).all()
+    assert moments.mean[:2].tolist() == [0.7, 0.7]
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_moments_about_a_distant_mean_keep_their_digits(weighted):
     u = torch.randn(3000, 4, dtype=torch.float64) @ torch.randn(4, 4).double()

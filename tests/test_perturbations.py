@@ -295,6 +295,8 @@ def test_what_is_removed_is_exactly_the_baseline():
         (lambda: NoisyBaseline(clip=(1, 0)), ValueError, "low < high"),
         (lambda: NoisyBaseline(clip=0.5), TypeError, "clip must be a pair"),
         (lambda: NoisyBaseline(clip=("a", 1)), TypeError, "clip must be a pair"),
+        (lambda: NoisyBaseline(clip="01"), TypeError, "clip must be a pair"),
+        (lambda: NoisyBaseline(clip=("0", "1")), TypeError, "clip must be a pair"),
         (lambda: Square(sides=[]), ValueError, "at least one"),
         (lambda: Square(sides=[2, 2]), ValueError, "different"),
         (lambda: Square(sides=[0]), ValueError, "sides must be >= 1, got 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 
@@ -69,6 +70,7 @@ def test_digit_sized_squares():
     # 1e-10 in the residual, times the condition at the worst.
     assert relative(iterated.solution, found.solution) < 1e-6
     assert iterated.iterations < 80
+    assert math.isnan(iterated.condition)
 
 
 def test_pictures_above_the_bound_take_conjugate_gradients():

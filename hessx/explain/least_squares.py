@@ -77,10 +77,19 @@ def fit_law(
     # a solution and their intermediates, and the differences of a block, or of all squares.
     shared = (3 * 8 * k * k if dense else 0) + 12 * block_size(k) * k
     numbers = (4 if dense else 12) * k + (block_size(k) if n is not None else total)
-    at_once = run.rows_in_memory(
-        8 * n_targets * numbers, device, f"{k} coordinates", shared_bytes=shared
+    row = 8 * n_targets * numbers
+    # Draws for products: kept where they take half of the room at most and leave some for a row.
+    drawn = accumulation_dtype(law.inputs).itemsize * total * k
+    room = run.memory(device) // 2
+    keep = (
+        not dense
+        and not isinstance(law, BoundSquares)
+        and drawn <= room // 2
+        and shared + drawn + row <= room
     )
-    keep = accumulation_dtype(law.inputs).itemsize * total * k <= run.memory(device) // 4
+    at_once = run.rows_in_memory(
+        row, device, f"{k} coordinates", shared_bytes=shared + (drawn if keep else 0)
+    )
     fit = (
         _ListedSquaresFit(law)
         if n is None and isinstance(law, BoundSquares)
@@ -137,7 +146,8 @@ def _fit_call(
         moments.add(draws.u, None)
         sums.add(draws.u, draws.differences(query, row, bar).flatten(1), None)
         if not dense:
-            kept.append((draws.u, None))
+            # A copy: the function may return the same tensor again, written anew.
+            kept.append((draws.u.clone(), None))
     moment = MatrixMoment(moments.second) if dense else DrawnMoment(lambda: kept, moments, n)
     system = System(sums.cross[None], sums.square[None], sums.mean[None])
     return Fit(moment.solve(system, ridge), system.square)

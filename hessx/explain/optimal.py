@@ -37,7 +37,8 @@ class Optimal:
         condition: ``(B,)``, float64: the condition number, to a few percent, of the matrix
             ``E[I I^T]`` in coordinates, less what an input adds to all its perturbations; with a
             ridge that was given, of the two together. inf where the perturbations do not determine
-            the explanation to ten digits; nan where it is not known (many coordinates).
+            the explanation without a ridge: fewer drawn than coordinates, or a condition at which
+            ``"auto"`` adds one. nan where it is not known: the matrix was not formed.
         ridge: ``(B,)``, float64: what was added to the diagonal of that matrix.
         perturb_func: As given.
         n_samples: Perturbations of each input.
@@ -121,12 +122,13 @@ def optimal_explanation(
         baselines: What removed numbers become: a number, a tensor of B or 1 examples, or None
             for 0.
         n_samples: Perturbations of each input, >= 1; None for all that there are, with a law that
-            lists them (``Square``, small ``Subsets`` and ``Shap``). Fewer than coordinates give the
-            smallest of the explanations that answer them all.
+            lists them (``Square``, small ``Subsets`` and ``Shap``). Fewer drawn than coordinates
+            give the smallest of the explanations that answer them all.
         ridge: What is added to the diagonal of ``E[I I^T]`` in coordinates, >= 0. ``"auto"``:
             nothing unless its condition exceeds 1e10 (1e12 for all squares), then the least that
-            brings it there. With more than 4,096 coordinates the matrix is not formed and
-            ``"auto"`` adds nothing, except to squares without side 1.
+            brings it there. With more than 4,096 coordinates (2,304 for all squares) the
+            matrix is not formed and ``"auto"`` adds nothing, except to squares without side 1,
+            unless fewer than coordinates are drawn: 1e-12 of the largest row sum.
         seed: Key of the draws; those of :func:`hessx.infidelity` with the same seed.
         additional_forward_args: Passed to ``forward_func`` after the inputs; tensors with a first
             dimension of B row by row.

@@ -55,7 +55,7 @@ def factor_with(moment: Tensor, ridge: float) -> Factor | None:
     return Factor(lower, ridge, condition) if condition < _SINGULAR else None
 
 
-def factored(moment: Tensor, ridge: float | None) -> tuple[Factor, float]:
+def factored(moment: Tensor, ridge: float | None) -> tuple[Factor | None, float]:
     """Factor a second moment of drawn perturbations.
 
     Args:
@@ -65,7 +65,7 @@ def factored(moment: Tensor, ridge: float | None) -> tuple[Factor, float]:
 
     Returns:
         The factor, and the condition to report: that of the factor, or inf where None had to add
-        something.
+        something. With None and M = 0 there is no factor: no ridge is small beside nothing.
 
     Raises:
         ValueError: If the matrix with the given ridge has no factor.
@@ -74,9 +74,10 @@ def factored(moment: Tensor, ridge: float | None) -> tuple[Factor, float]:
     if ridge is None and (factor is None or factor.condition > CONDITION_BOUND):
         largest = _largest_eigenvalue(lambda v: v @ moment, moment)
         smallest = 0.0 if factor is None else largest / factor.condition
+        if not largest > 0:
+            return None, torch.inf
         least = (largest - CONDITION_BOUND * smallest) / (CONDITION_BOUND - 1)
-        # Perturbations of nothing have the explanation 0, whatever is added.
-        factor = factor_with(moment, least if largest > 0 else 1.0)
+        factor = factor_with(moment, least)
         assert factor is not None
         return factor, torch.inf
     if factor is None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import torch
 from torch import Tensor
 
 from hessx.solve.least_squares.conjugate_gradients import Product, conjugate_gradients
 from hessx.solve.least_squares.system import Solution, System
+from hessx.warn import warn_caller
 
 # Of the normal equations; differences of float32 outputs have fewer digits. What is not reached by
 # then is left undetermined by perturbations of very different sizes.
@@ -47,11 +46,9 @@ def iterate(
         max_iterations=_MAX_ITERATIONS,
     )
     if not (found.residual <= 10 * _TOLERANCE).all():
-        warnings.warn(
+        warn_caller(
             f"conjugate gradients stopped after {found.iterations} iterations at a relative "
-            f"residual of {found.residual.max().item():.1e}: a ridge would help",
-            RuntimeWarning,
-            stacklevel=2,
+            f"residual of {found.residual.max().item():.1e}: a ridge would help"
         )
     flat = start + found.solution
     w = flat.view_as(system.cross)

@@ -15,7 +15,8 @@ class DrawMoments:
         k: Numbers of a draw.
         device: Where the sums are kept.
         centred: Whether to sum about a point near the mean, that of the first draws, so that no
-            digits are lost where the mean is far from 0.
+            digits are lost where the mean is far from 0. Numbers that never change have sums of
+            exactly 0.
         binary: Whether draws are 0 and 1.
         diagonal: Whether only the diagonal of ``u u^T`` is wanted.
 
@@ -47,7 +48,9 @@ class DrawMoments:
     def add(self, u: Tensor, weights: Tensor | None) -> None:
         """Add draws ``u (count, k)`` with weights ``(count,)``, float64, 1 where not given."""
         if self.centred and self._centre is None:
-            self._centre = u.double().mean(0)
+            # A mean of equal numbers may be off by a rounding error, which would pass for noise.
+            constant = (u == u[0]).all(0)
+            self._centre = torch.where(constant, u[0].double(), u.double().mean(0))
         self.weight += len(u) if weights is None else weights.sum().item()
         u = self.about_centre(u)
         weighted = u.double() if weights is None else weights[:, None] * u

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hessx import ops
+from hessx.solve.least_squares.conjugate_gradients import Product
 from hessx.solve.least_squares.iteration import iterate
 from hessx.solve.least_squares.moments import DrawMoments
 from hessx.solve.least_squares.squares import SquareMoments
@@ -42,7 +44,7 @@ class MatrixMoment(SecondMoment):
 
 
 class DrawnMoment(SecondMoment):
-    """One of drawn perturbations that are gone through anew for every product.
+    """One of drawn perturbations that are gone through for every product, kept or made again.
 
     Args:
         draws: Gives the draws ``(count, k)`` and their weights block by block, each time it is
@@ -65,9 +67,10 @@ class DrawnMoment(SecondMoment):
         """See :meth:`SecondMoment.solve`: by conjugate gradients, without a ridge of their own."""
         diagonal = self._moments.second
         if self._n < len(diagonal):
-            # Of several solutions only plain conjugate gradients find the smallest.
-            return iterate(system, self.apply, lambda r: r, ridge or 0.0, torch.inf)
-        scale = (diagonal + (ridge or 0.0)).clamp(min=torch.finfo(diagonal.dtype).tiny)
+            return _smallest(system, self.apply, ridge)
+        scale = diagonal + (ridge or 0.0)
+        # Numbers that never change move along the offset alone: all alike, for the smallest.
+        scale = torch.where(scale > 0, scale, scale.max() if scale.any() else 1.0)
         return iterate(system, self.apply, lambda r: r / scale, ridge or 0.0, torch.nan)
 
     def apply(self, v: Tensor) -> Tensor:
@@ -100,27 +103,22 @@ class SquaresMoment(SecondMoment):
         """See :meth:`SecondMoment.solve`."""
         n_rows, _, k = system.cross.shape
         device = system.cross.device
-        if self._counts is not None:
-            return self._solve_drawn(system, ridge or 0.0, self._counts)
-        if system.reachable is None:
+        if self._counts is not None and (self._counts > 0).sum() < k:
+            return _smallest(system, self.apply, ridge)
+        if self._counts is None and system.reachable is None:
             chosen = "auto" if ridge is None else ridge
             found = self._squares.solve(system.cross.flatten(0, 1), ridge=chosen)
             w = found.solution.view_as(system.cross)
             image = self.apply(found.solution).view_as(w)
-            helped = ridge is None and found.ridge > 0
-            known = w.new_tensor([torch.inf if helped else found.condition, found.ridge])
+            # A factor takes a ridge on its own only where it has to.
+            helped = ridge is None and found.ridge > 0 and not math.isnan(found.condition)
+            known = w.new_tensor([math.inf if helped else found.condition, found.ridge])
             return Solution(w, system.infidelity(w, image), *known[:, None].expand(2, n_rows))
-        if k <= DENSE_UP_TO:
+        if self._counts is None and k <= DENSE_UP_TO:
             return solve(system, self._squares.gram(device), ridge)
-        inverse, _ = self._squares.circulant_inverse(ridge or 0.0, device)
-        return iterate(system, self.apply, inverse, ridge or 0.0, torch.nan)
-
-    def _solve_drawn(self, system: System, ridge: float, counts: Tensor) -> Solution:
-        if (counts > 0).sum() < system.cross.shape[-1]:
-            # Of several solutions only plain conjugate gradients find the smallest.
-            return iterate(system, self.apply, lambda r: r, ridge, torch.inf)
-        inverse, _ = self._squares.circulant_inverse(ridge, counts.device)
-        return iterate(system, self.apply, inverse, ridge, torch.nan)
+        added = self._squares.ridge_of_iterations(self.apply, ridge, device)
+        inverse = self._squares.circulant_inverse(added, device)
+        return iterate(system, self.apply, inverse, added, torch.nan)
 
     def apply(self, v: Tensor) -> Tensor:
         """Return ``M v``: ``(c, k)`` to ``(c, k)``, float64."""
@@ -128,3 +126,13 @@ class SquaresMoment(SecondMoment):
         if self._counts is not None:
             dots *= self._counts * (len(self._counts) / self._counts.sum())
         return self._squares.moment(dots)
+
+
+def _smallest(system: System, product: Product, ridge: float | None) -> Solution:
+    """Solve with fewer draws than coordinates: the smallest of several solutions.
+
+    Only conjugate gradients without a preconditioner find it.
+    """
+    # Whatever the draws: without a ridge they leave something open.
+    condition = math.nan if ridge else math.inf
+    return iterate(system, product, lambda r: r, ridge or 0.0, condition)

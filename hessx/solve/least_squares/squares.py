@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +14,7 @@ from hessx import ops
 from hessx.solve.least_squares.conjugate_gradients import Product, conjugate_gradients
 from hessx.solve.least_squares.square_factor import CONDITION_BOUND, square_factor
 from hessx.solve.least_squares.square_matrices import circulant_eigenvalues, kronecker_gram
+from hessx.warn import warn_caller
 
 # Pixels up to which the matrix is formed and factored; see docs/numerics.md.
 DENSE_UP_TO = 2304
@@ -29,8 +29,8 @@ class SquareSolution:
     Attributes:
         solution: ``x (T, p)``, float64.
         ridge: What was added to the second moment.
-        condition: Estimate of the condition number of ``M + ridge I``: by the factor, or by the
-            circulant near it, whose condition is not larger.
+        condition: Estimate of the condition number of ``M + ridge I``, by the factor; nan where
+            conjugate gradients were used, which do not learn it.
         residual: ``|b - (M + ridge I) x| / |b|`` of each system ``(T,)``; 0 where b is 0.
         iterations: Of conjugate gradients; 0 where a factor was used.
     """
@@ -110,11 +110,28 @@ class SquareMoments:
         where = torch.get_default_device() if device is None else torch.device(device)
         return kronecker_gram(self.p1, self.p2, self.sides, where) / self.count
 
-    def circulant_inverse(self, ridge: float, device: torch.device) -> tuple[Product, float]:
-        """Return the inverse of the circulant near ``M + ridge I``, and its condition number.
+    def ridge_of_iterations(
+        self, product: Product, ridge: float | None, device: torch.device
+    ) -> float:
+        """Return the ridge of conjugate gradients, which do not learn the condition.
 
-        It applies to rows ``(T, p)``.
+        Args:
+            product: The second moment of squares of these sides, all or some, ``(T, p)`` to
+                ``(T, p)``.
+            ridge: What was asked for; None for nothing with a side of 1, and otherwise the largest
+                row sum over ``CONDITION_BOUND``.
+            device: Where to compute.
         """
+        if ridge is not None:
+            return ridge
+        if self.sides[0] == 1:
+            return 0.0
+        # No entry is negative: the largest row sum bounds the largest eigenvalue.
+        ones = torch.ones(1, self.p1 * self.p2, dtype=torch.float64, device=device)
+        return product(ones).max().item() / CONDITION_BOUND
+
+    def circulant_inverse(self, ridge: float, device: torch.device) -> Product:
+        """Return the inverse of the circulant near ``M + ridge I``, applied to rows ``(T, p)``."""
         size = (self.p1, self.p2)
         eigenvalues = circulant_eigenvalues(*size, self.sides, device) / self.count + ridge
         # A frequency that no square sees leaves rounding errors in the place of 0.
@@ -124,7 +141,7 @@ class SquareMoments:
             transformed = torch.fft.rfft2(r.view(-1, *size)) / eigenvalues
             return torch.fft.irfft2(transformed, s=size).flatten(1)
 
-        return inverse, (eigenvalues.max() / eigenvalues.min()).item()
+        return inverse
 
     def solve(
         self, rhs: Tensor, *, ridge: float | str = "auto", method: str = "auto"
@@ -173,29 +190,20 @@ class SquareMoments:
         return SquareSolution(x, factor.ridge, factor.condition, residual, 0)
 
     def _iterated(self, rhs: Tensor, ridge: float | None) -> SquareSolution:
-        if ridge is None:
-            ridge = 0.0 if self.sides[0] == 1 else self._row_sum(rhs.device) / CONDITION_BOUND
-        preconditioner, condition = self.circulant_inverse(ridge, rhs.device)
+        ridge = self.ridge_of_iterations(self.apply, ridge, rhs.device)
         found = conjugate_gradients(
             lambda v: self.apply(v).add_(v, alpha=ridge),
             rhs,
-            preconditioner=preconditioner,
+            preconditioner=self.circulant_inverse(ridge, rhs.device),
             tolerance=_TOLERANCE,
             max_iterations=_MAX_ITERATIONS,
         )
         if not (found.residual <= 10 * _TOLERANCE).all():
-            warnings.warn(
+            warn_caller(
                 f"conjugate gradients stopped after {found.iterations} iterations at a relative "
-                f"residual of {found.residual.max().item():.1e}; a larger ridge would help",
-                RuntimeWarning,
-                stacklevel=3,
+                f"residual of {found.residual.max().item():.1e}; a larger ridge would help"
             )
-        return SquareSolution(found.solution, ridge, condition, found.residual, found.iterations)
-
-    def _row_sum(self, device: torch.device) -> float:
-        """The largest row sum, which bounds the largest eigenvalue: no entry is negative."""
-        ones = torch.ones(1, self.p1 * self.p2, dtype=torch.float64, device=device)
-        return self.apply(ones).max().item()
+        return SquareSolution(found.solution, ridge, math.nan, found.residual, found.iterations)
 
 
 def _check_sides(sides: Sequence[int], largest: int) -> None:

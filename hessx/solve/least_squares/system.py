@@ -80,7 +80,7 @@ def solve(system: System, second: Tensor, ridge: float | None) -> Solution:
         factor, known = factored(second, ridge)
         w = _solved(factor, cross, system.offset, system.mean, system.total)
         condition.fill_(known)
-        added.fill_(factor.ridge)
+        added.fill_(0.0 if factor is None else factor.ridge)
     else:
         patterns, owner = reachable.unique(dim=0, return_inverse=True)
         for number, pattern in enumerate(patterns):
@@ -94,14 +94,17 @@ def solve(system: System, second: Tensor, ridge: float | None) -> Solution:
             total = None if system.total is None else system.total[rows]
             found = _solved(factor, cross[rows][..., kept], offset, system.mean[rows], total)
             w[rows[:, None], :, kept] = found.transpose(1, 2)
-            condition[rows], added[rows] = known, factor.ridge
+            condition[rows] = known
+            added[rows] = 0.0 if factor is None else factor.ridge
     return Solution(w, system.infidelity(w, w @ second), condition, added)
 
 
 def _solved(
-    factor: Factor, cross: Tensor, offset: Tensor | None, mean: Tensor, total: Tensor | None
+    factor: Factor | None, cross: Tensor, offset: Tensor | None, mean: Tensor, total: Tensor | None
 ) -> Tensor:
-    """Return the coordinates ``(R, T, k)``."""
+    """Return the coordinates ``(R, T, k)``; without a factor M is 0 and they are the smallest."""
+    if factor is None:
+        return _smallest(cross, offset, mean, total)
     w = factor.solve(cross.flatten(0, 1)).view_as(cross)
     if offset is not None:
         # (M + m m^T) w = cross + m mean, with m^T w on the right: Sherman and Morrison.
@@ -115,3 +118,14 @@ def _solved(
         share = (total - w.sum(-1)) / answer.sum()
         w = w + share[..., None] * answer
     return w
+
+
+def _smallest(cross: Tensor, offset: Tensor | None, mean: Tensor, total: Tensor | None) -> Tensor:
+    """Return the smallest coordinates ``(R, T, k)`` with ``m^T w = E[d]`` or ``sum w = total``."""
+    if offset is not None:
+        size = offset.square().sum(-1)
+        share = mean / torch.where(size > 0, size, 1.0)[:, None]
+        return share[..., None] * offset[:, None]
+    if total is not None:
+        return (total / cross.shape[-1])[..., None].expand_as(cross)
+    return torch.zeros_like(cross)
