@@ -269,3 +269,25 @@ def test_a_law_of_infidelity_is_no_perturb_func():
 def test_functions_of_tensors_alone_are_told_about_tuples():
     with pytest.raises(TypeError, match="with an int seed it is given the tensor"):
         hessx.sensitivity_max(gradient, X)
+
+
+def test_functions_may_fill_one_buffer_in_every_call():
+    points, explanations = {}, {}
+
+    def into(buffers: dict[int, Tensor], value: Tensor) -> Tensor:
+        return buffers.setdefault(len(value), torch.empty_like(value)).copy_(value)
+
+    def noisy(x: Tensor) -> Tensor:
+        return x + 0.3 * torch.randn(x.shape, dtype=x.dtype)
+
+    arguments: dict[str, Any] = dict(n_perturb_samples=40, seed=0)
+    expected = hessx.sensitivity_max(gradient, X, noisy, **arguments)
+    for batch in (None, 1):
+        found = hessx.sensitivity_max(
+            lambda x: into(explanations, gradient(x)),
+            X,
+            lambda x: into(points, noisy(x)),
+            max_examples_per_batch=batch,
+            **arguments,
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)

@@ -244,7 +244,8 @@ class _DrawnPoints:
         repeated = tuple(t[row].repeat_interleave(_BLOCK, dim=0) for t in self._inputs)
         with seeded_generators(self._seed, row.device, first):
             found = _checked_points(self._perturb, repeated)
-        return found if isinstance(found, tuple) else (found,)
+        # Copies: it may fill one buffer in every call.
+        return tuple(t.clone() for t in (found if isinstance(found, tuple) else (found,)))
 
 
 def _checked_points(
