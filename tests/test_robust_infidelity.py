@@ -345,3 +345,18 @@ def test_a_model_without_a_gradient_has_points_but_no_ascent():
     assert (hessx.robust_infidelity(black_box, noise, X, torch.ones_like) < 1e-20).all()
     with pytest.raises((TypeError, ValueError), match="forward_func"):
         hessx.robust_infidelity(black_box, noise, X, torch.ones_like, ascent_steps=1)
+
+
+def test_random_explanations_draw_other_numbers_than_the_perturbations():
+    perturbations, explanations = [], []
+
+    def noise(x: Tensor) -> tuple[Tensor, Tensor]:
+        perturbations.append(torch.rand(5))
+        return 0.1 * torch.ones_like(x), x - 0.1
+
+    def explain(x: Tensor) -> Tensor:
+        explanations.append(torch.rand(5))
+        return x
+
+    hessx.robust_infidelity(NET, noise, X, explain, target=0, n_points=2, seed=0)
+    assert not torch.isin(torch.cat(explanations), torch.cat(perturbations)).any()

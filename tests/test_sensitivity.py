@@ -291,3 +291,19 @@ def test_functions_may_fill_one_buffer_in_every_call():
             **arguments,
         )
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+
+
+def test_random_explanations_draw_other_numbers_than_the_points():
+    """Also in block 0, and in the clean explanation, which is asked first."""
+    points, explanations = [], []
+
+    def noisy(x: Tensor) -> Tensor:
+        points.append(torch.rand(5))
+        return x + 0.1
+
+    def explain(x: Tensor) -> Tensor:
+        explanations.append(torch.rand(5))
+        return x
+
+    hessx.sensitivity_max(explain, X, noisy, n_perturb_samples=N, seed=0)
+    assert not torch.isin(torch.cat(explanations), torch.cat(points)).any()

@@ -71,7 +71,8 @@ def sensitivity_max(
             scored, and are shared by all inputs; ``explanation_func`` is given what ``inputs`` is,
             a tensor or a tuple, in batches that fit in memory; a ``perturb_func`` is called for one
             input at a time with the generators of torch, NumPy and Python seeded; they are left as
-            they were found.
+            they were found. An explanation that draws from them draws other numbers than
+            ``perturb_func``, the same in every run, but others in other batches.
         memory_limit: Bytes of working storage; a share of what is free unless given. With
             ``seed=None``, calls of ``explanation_func`` are split only where it is given.
         show_progress: Show a progress bar with the time left.
