@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import hessx
 
 X = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+torch.manual_seed(0)
 NET = nn.Sequential(nn.Flatten(), nn.Linear(12, 9), nn.Softplus(), nn.Linear(9, 3)).double()
 N = 23
 
@@ -99,7 +100,8 @@ def test_more_points_can_only_find_more():
         hessx.sensitivity_max(gradient, X, n_perturb_samples=n, seed=0) for n in (1, 5, 20, 80)
     ]
     for fewer, more in pairwise(scores):
-        assert (fewer <= more).all()
+        # Batches of other sizes round otherwise.
+        assert (fewer <= (1 + 1e-12) * more).all()
     assert (scores[0] < scores[-1]).any()
 
 
