@@ -50,8 +50,8 @@ def robust_infidelity(
     ``ascent_steps``, over as many steps of projected sign-gradient ascent from the best of them.
 
     The ascent needs a model whose gradient reaches its inputs. It goes through the explanation
-    where that has a gradient of its own (made with ``create_graph=True``), and otherwise holds the
-    explanation fixed for the gradient, never for the score.
+    where that has a gradient of its own (made with ``create_graph=True`` throughout), and otherwise
+    holds the explanation fixed for the gradient, never for the score.
 
     Args:
         forward_func: As for :func:`hessx.infidelity`.
