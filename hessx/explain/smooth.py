@@ -154,7 +154,7 @@ class _Sums:
         first, total, squares = (t[rows] for t in (self._first, self._total, self._squares))
         # One by one: no batch size changes the order of the sum.
         for explanation in explanations.unbind(1):
-            change = explanation - first
+            change = explanation.double() - first
             total += change
             squares.addcmul_(change, change)
         self._total[rows], self._squares[rows] = total, squares
