@@ -309,3 +309,11 @@ def test_random_explanations_draw_other_numbers_than_the_points():
 
     hessx.sensitivity_max(explain, X, noisy, n_perturb_samples=N, seed=0)
     assert not torch.isin(torch.cat(explanations), torch.cat(points)).any()
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_builtins_perturb(seed: int | None):
+    """They have no signature to look at: functions of the inputs alone."""
+    found = hessx.sensitivity_max(lambda x: x, X, torch.relu, seed=seed)
+    expected = (X.relu() - X).flatten(1).norm(dim=1) / X.flatten(1).norm(dim=1)
+    torch.testing.assert_close(found, expected)

@@ -51,9 +51,9 @@ def sensitivity_max(
             tuple of tensors with N examples each: a Captum method's ``attribute``, a function of
             ``hessx``, any callable. It may use autograd.
         inputs: ``(B, *shape)``, finite, or a tuple of such.
-        perturb_func: From inputs, and ``perturb_radius`` if it has a second parameter, to perturbed
-            inputs of the same shapes; it is given a tuple where inputs are several. Uniform noise
-            in the L_inf ball unless given.
+        perturb_func: From inputs, and ``perturb_radius`` if it has a second parameter (builtins
+            without a signature have none), to perturbed inputs of the same shapes; it is given a
+            tuple where inputs are several. Uniform noise in the L_inf ball unless given.
         perturb_radius: The radius r, >= 0.
         n_perturb_samples: Points around each input, >= 1.
         norm_ord: Of the vector norm over all numbers of an explanation: "fro" (2), a number, or
@@ -291,7 +291,12 @@ def _with_radius(perturb_func: Any, radius: float) -> Callable[..., Any]:
             "perturb_func must return perturbed inputs: a law of hessx.perturb, which also returns "
             "the perturbations, is for infidelity"
         )
-    if len(signature(perturb_func).parameters) > 1:
+    try:
+        parameters = signature(perturb_func).parameters
+    except ValueError:
+        # Builtins, as those of torch, have no signature.
+        return perturb_func
+    if len(parameters) > 1:
         return lambda x: perturb_func(x, radius)
     return perturb_func
 
