@@ -11,15 +11,18 @@ import torch
 
 
 @contextmanager
-def seeded_generators(seed: int, device: torch.device, number: int = 0) -> Iterator[None]:
+def seeded_generators(seed: int, device: torch.device, block: int | None = None) -> Iterator[None]:
     """Seed the global generators of torch, NumPy and Python inside and put them back.
 
     Args:
         seed: A key, >= 0.
         device: Whose generator is seeded beside the CPU's.
-        number: Of the block of draws, >= 0: blocks of one key, and of all others, are independent.
+        block: The number of a block of draws, >= 0, or None for draws that are not in blocks. Draws
+            of any two blocks and keys, None among them, are independent.
     """
-    words = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)
+    # A spawn key, unlike another word of entropy, cannot be taken for a part of the seed.
+    spawn_key = () if block is None else (block,)
+    words = np.random.SeedSequence(seed, spawn_key=spawn_key).generate_state(1, np.uint64)
     mixed = int(words[0])
     # What a user's function draws from: NumPy's global generator is the legacy one.
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002

@@ -239,6 +239,16 @@ def test_mistakes(classifier, photograph, maps, laws):
         demo.score_maps(classifier, photograph, maps, laws, n_samples=1)
 
 
+@pytest.mark.parametrize("change", [{"radius": -1}, {"seed": -1}, {"n_samples": 1}])
+def test_numbers_are_checked_before_the_classifier_is_asked(photograph, maps, laws, change):
+    def no_call(x):
+        raise AssertionError("called before the arguments were checked")
+
+    classifier = demo.Classifier("silent", no_call, ["a", "b"])
+    with pytest.raises(ValueError, match=f"{next(iter(change))} must be"):
+        demo.score_maps(classifier, photograph, maps, laws, **change)
+
+
 @pytest.fixture
 def made_up(scores):
     """Scores with a reversed map, an empty one, and what the marks depend on."""

@@ -174,3 +174,39 @@ def test_functions_of_torch_func():
     found = hessx.sensitivity_max(per_example, X, seed=0, normalize=None)
     expected = hessx.sensitivity_max(lambda x: 2 * x, X, seed=0, normalize=None)
     torch.testing.assert_close(found, expected)
+
+
+def test_arguments_under_inference_mode():
+    """Autograd saves whatever multiplies; inference tensors it does not."""
+
+    def explain(x: Any, baselines: Any, target: Any, extra: Any) -> Tensor:
+        (x,) = x if isinstance(x, tuple) else (x,)
+        x = x.requires_grad_()
+        (pair,), table = extra
+        out = x * baselines * pair["a"] * table[0]
+        index = target.entries[0].first.expand(len(x))[:, None]
+        return torch.autograd.grad(out.square().gather(1, index).sum(), x)[0]
+
+    def scores() -> list[Tensor]:
+        kwargs = {
+            "baselines": torch.full((1, 3), 2.0),
+            "target": hessx.Targets([hessx.Contrast(torch.tensor([1]), 0)]),
+            "extra": (({"a": torch.tensor(3.0)},), [torch.ones(3)]),
+        }
+        given: dict[str, Any] = dict(n_perturb_samples=4, normalize=None, **kwargs)
+        torch.manual_seed(0)
+        return [
+            hessx.sensitivity_max(explain, X + 0, seed=None, **given),
+            hessx.sensitivity_max(explain, X + 0, seed=0, **given),
+            hessx.smooth_explanation(explain, X + 0, radius=0.1, n_samples=4, **kwargs),
+        ]
+
+    with torch.inference_mode():
+        found = scores()
+    assert all(map(torch.equal, found, scores()))
+
+
+def test_containers_are_handed_over_as_they_are():
+    given = {"options": {"a": X}, "items": [X], "pair": (X, {"b": [1]})}
+    found = asked(given)
+    assert all(found[name] is value for name, value in given.items())

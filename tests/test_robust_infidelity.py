@@ -345,3 +345,40 @@ def test_a_model_without_a_gradient_has_points_but_no_ascent():
     assert (hessx.robust_infidelity(black_box, noise, X, torch.ones_like) < 1e-20).all()
     with pytest.raises((TypeError, ValueError), match="forward_func"):
         hessx.robust_infidelity(black_box, noise, X, torch.ones_like, ascent_steps=1)
+
+
+def test_random_explanations_draw_other_numbers_than_the_perturbations():
+    perturbations, explanations = [], []
+
+    def noise(x: Tensor) -> tuple[Tensor, Tensor]:
+        perturbations.append(torch.rand(5))
+        return 0.1 * torch.ones_like(x), x - 0.1
+
+    def explain(x: Tensor) -> Tensor:
+        explanations.append(torch.rand(5))
+        return x
+
+    hessx.robust_infidelity(NET, noise, X, explain, target=0, n_points=2, seed=0)
+    assert not torch.isin(torch.cat(explanations), torch.cat(perturbations)).any()
+
+
+def test_explanations_without_a_whole_graph_are_held_fixed():
+    """A gradient without create_graph frees the graph of the output that it is multiplied by."""
+
+    def detached(x: Tensor) -> Tensor:
+        return partly(x).detach()
+
+    def partly(x: Tensor) -> Tensor:
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        out = NET(x).softmax(1)[:, 1]
+        (slope,) = torch.autograd.grad(out.sum(), x)
+        return slope * out[:, None, None, None]
+
+    assert partly(X).requires_grad
+    arguments: dict[str, Any] = dict(target=0, n_points=4, ascent_steps=3)
+    noise = hessx.perturb.Gaussian(0.5)
+    found, expected = (
+        hessx.robust_infidelity(NET, noise, X, explain, **arguments)
+        for explain in (partly, detached)
+    )
+    assert torch.equal(found, expected)

@@ -192,3 +192,12 @@ def test_arguments_are_checked_first(change: dict[str, Any], error: type, messag
 def test_what_comes_back_is_checked(answer: Any, error: type, message: str):
     with pytest.raises(error, match=message):
         hessx.smooth_explanation(answer, X, radius=0.1, n_samples=3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+def test_explanations_that_are_whole_numbers(dtype: torch.dtype):
+    arguments: dict[str, Any] = dict(radius=1.0, n_samples=40, return_stderr=True)
+    found = hessx.smooth_explanation(lambda x: (x > 0).to(dtype), X, **arguments)
+    expected = hessx.smooth_explanation(lambda x: (x > 0).float(), X, **arguments)
+    assert 0 < expected[0].mean() < 1
+    assert all(map(torch.equal, found, expected))

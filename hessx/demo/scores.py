@@ -16,7 +16,7 @@ from hessx.demo.classifier import Classifier
 from hessx.demo.laws import Law
 from hessx.demo.photograph import Photograph
 from hessx.demo.scored_maps import MapToScore, log_odds
-from hessx.run import Run, check_int
+from hessx.run import Run, check_at_least_zero, check_int
 from hessx.score import sensitivity_max
 from hessx.score.unexplained import unexplained
 
@@ -153,13 +153,15 @@ def score_maps(
         The scores.
 
     Raises:
+        TypeError: If a number is of a wrong type.
         ValueError: If the target is no class, or an argument is outside its range.
     """
     started = time.perf_counter()
     check_int("n_samples", n_samples, 2)
+    check_at_least_zero("radius", radius)
+    run = Run(seed, None, _BATCH, show_progress=sys.stderr.isatty())
     inputs = classifier.inputs(photograph.pixels)
     classes, explained = score_classes(classifier, inputs, target)
-    run = Run(seed, None, _BATCH, show_progress=sys.stderr.isatty())
     n_evaluations = 0
     columns: list[list[Share | None]] = []
     for law in laws:

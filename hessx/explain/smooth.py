@@ -49,8 +49,9 @@ def smooth_explanation(
             ``inputs``.
         n_samples: Points around each input, >= 1 (>= 2 for standard errors).
         seed: Key of the points; they are shared by all inputs. Points, and sums in float64 in their
-            order, do not depend on batches or on what else is explained. The generators of torch,
-            NumPy and Python are left as they were found.
+            order, do not depend on batches or on what else is explained; explanations that draw
+            numbers of their own do. The generators of torch, NumPy and Python are seeded inside and
+            left as they were found.
         return_stderr: Return standard errors, too.
         max_examples_per_batch: The most examples in one call of ``explanation_func``.
         memory_limit: Bytes of working storage; a share of what is free unless given.
@@ -153,7 +154,7 @@ class _Sums:
         first, total, squares = (t[rows] for t in (self._first, self._total, self._squares))
         # One by one: no batch size changes the order of the sum.
         for explanation in explanations.unbind(1):
-            change = explanation - first
+            change = explanation.double() - first
             total += change
             squares.addcmul_(change, change)
         self._total[rows], self._squares[rows] = total, squares

@@ -116,7 +116,8 @@ class ExplanationQuery:
         parts = [self._first[0]]
         rest = torch.arange(1, len(self.inputs[0]), device=self.inputs[0].device)
         for rows in rest.split(self.examples_per_batch) if len(rest) else ():
-            parts.append(self(tuple(x[rows] for x in self.inputs), rows))
+            found = self(tuple(x[rows] for x in self.inputs), rows)
+            parts.append(tuple(t.clone() for t in found))
         return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
     def pieces(self, n_points: int) -> Iterator[tuple[Tensor, int, int]]:
@@ -150,6 +151,8 @@ class ExplanationQuery:
             found = self(tuple(t[:1].detach().clone() for t in self.inputs), rows)
             saved = _UNCOUNTED_FACTOR * size
         size += sum(t.nbytes for t in found)
+        # Copies, here and of all that is kept: the function may fill one buffer in every call.
+        found = tuple(t.clone() for t in found)
         return found, examples_in_memory(self._run, saved, size, x[0].device)
 
     def _checked(self, found: Any, n: int) -> tuple[Tensor, ...]:

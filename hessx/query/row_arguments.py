@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from hessx.query.target import Contrast, Targets
@@ -14,7 +16,8 @@ class RowArguments:
     """Keyword arguments in Captum's convention, taken for any rows of the inputs.
 
     Four are known to belong to the inputs and are taken row by row; all others are handed over as
-    they are. None is copied.
+    they are. None is copied, except inference tensors, which autograd does not take: also those in
+    tuples, lists, dictionaries and targets.
 
     * ``target``: a list, tensor or array with an entry for each input (also within `Contrast` and
       `Targets`);
@@ -26,17 +29,17 @@ class RowArguments:
         inputs: ``(B, *shape)`` each.
 
     Attributes:
-        given: As given.
+        given: All of them.
 
     Raises:
         ValueError: If ``target`` has not one entry for each input.
     """
 
     def __init__(self, given: dict[str, Any], inputs: tuple[Tensor, ...]):
-        self.given = given
+        self.given = {name: _usable(value) for name, value in given.items()}
         self._inputs = inputs
         self._n_rows = len(inputs[0])
-        _check_target(given.get("target"), self._n_rows)
+        _check_target(self.given.get("target"), self._n_rows)
 
     def __call__(self, rows: Tensor) -> dict[str, Any]:
         """Return the arguments of some rows, which may repeat."""
@@ -63,6 +66,32 @@ class RowArguments:
         if not isinstance(value, Tensor) or value.dim() != x.dim() or self._n_rows == 1:
             return value
         return _entries(value, rows, self._n_rows)
+
+
+def _usable(value: Any) -> Any:
+    """Return a value with copies of its inference tensors, itself if it has none."""
+    if isinstance(value, Tensor):
+        with torch.inference_mode(False):
+            return value.clone() if value.is_inference() else value
+    made: Any
+    if isinstance(value, Contrast):
+        made = Contrast(_usable(value.first), _usable(value.second))
+        return made if _differ(vars(made).values(), vars(value).values()) else value
+    if isinstance(value, Targets):
+        entries = [_usable(entry) for entry in value.entries]
+        return Targets(entries) if _differ(entries, value.entries) else value
+    # Subclasses may hold more than their entries.
+    if type(value) in (tuple, list):
+        made = type(value)(_usable(entry) for entry in value)
+        return made if _differ(made, value) else value
+    if type(value) is dict:
+        made = {key: _usable(entry) for key, entry in value.items()}
+        return made if _differ(made.values(), value.values()) else value
+    return value
+
+
+def _differ(made: Iterable[Any], given: Iterable[Any]) -> bool:
+    return any(new is not old for new, old in zip(made, given, strict=True))
 
 
 def _check_target(target: Any, n_rows: int) -> None:

@@ -230,7 +230,7 @@ def _gradients(query: GradientQuery, x: Tensor, rows: Tensor) -> Tensor:
 
 
 def _through(leaves: tuple[Tensor, ...], attributions: tuple[Tensor, ...], slope: Tensor) -> Tensor:
-    """Return the gradient at the leaves from that at the explanation, 0 where it has no graph."""
+    """Return the gradient at the leaves from that at the explanation, 0 without a whole graph."""
     sizes = [a[0].numel() for a in attributions]
     parts = [
         (a, part.reshape(a.shape).to(a.dtype))
@@ -240,7 +240,13 @@ def _through(leaves: tuple[Tensor, ...], attributions: tuple[Tensor, ...], slope
     if not parts:
         return torch.zeros_like(slope)
     outputs, cotangents = zip(*parts, strict=True)
-    found = torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
+    try:
+        found = torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        # A part of the graph is gone, or has no derivative: such an explanation is held fixed.
+        return torch.zeros_like(slope)
     given = (
         torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, found, strict=True)
     )

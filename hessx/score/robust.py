@@ -50,8 +50,8 @@ def robust_infidelity(
     ``ascent_steps``, over as many steps of projected sign-gradient ascent from the best of them.
 
     The ascent needs a model whose gradient reaches its inputs. It goes through the explanation
-    where that has a gradient of its own (made with ``create_graph=True``), and otherwise holds the
-    explanation fixed for the gradient, never for the score.
+    where that has a gradient of its own (made with ``create_graph=True`` throughout), and otherwise
+    holds the explanation fixed for the gradient, never for the score.
 
     Args:
         forward_func: As for :func:`hessx.infidelity`.
@@ -71,9 +71,9 @@ def robust_infidelity(
         explanation_kwargs: Handed to ``explanation_func``. ``target``, ``baselines``,
             ``feature_mask`` and ``additional_forward_args`` with an entry for each input go with
             it.
-        seed: Key of the points, shared by all inputs, and of the perturbations. No result depends
-            on batches or on what else is scored. The generators of torch, NumPy and Python are left
-            as they were found.
+        seed: Key of the points, shared by all inputs, and of the perturbations. Where the model and
+            the explanation draw nothing, no result depends on batches or on what else is scored.
+            The generators of torch, NumPy and Python are seeded inside and left as they were found.
         memory_limit: Bytes of working storage; a share of what is free unless given.
         show_progress: Show a progress bar with the time left.
 

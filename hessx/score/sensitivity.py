@@ -51,9 +51,9 @@ def sensitivity_max(
             tuple of tensors with N examples each: a Captum method's ``attribute``, a function of
             ``hessx``, any callable. It may use autograd.
         inputs: ``(B, *shape)``, finite, or a tuple of such.
-        perturb_func: From inputs, and ``perturb_radius`` if it has a second parameter, to perturbed
-            inputs of the same shapes; it is given a tuple where inputs are several. Uniform noise
-            in the L_inf ball unless given.
+        perturb_func: From inputs, and ``perturb_radius`` if it has a second parameter (builtins
+            without a signature have none), to perturbed inputs of the same shapes; it is given a
+            tuple where inputs are several. Uniform noise in the L_inf ball unless given.
         perturb_radius: The radius r, >= 0.
         n_perturb_samples: Points around each input, >= 1.
         norm_ord: Of the vector norm over all numbers of an explanation: "fro" (2), a number, or
@@ -71,7 +71,8 @@ def sensitivity_max(
             scored, and are shared by all inputs; ``explanation_func`` is given what ``inputs`` is,
             a tensor or a tuple, in batches that fit in memory; a ``perturb_func`` is called for one
             input at a time with the generators of torch, NumPy and Python seeded; they are left as
-            they were found.
+            they were found. An explanation that draws from them draws other numbers than
+            ``perturb_func``, the same in every run, but others in other batches.
         memory_limit: Bytes of working storage; a share of what is free unless given. With
             ``seed=None``, calls of ``explanation_func`` are split only where it is given.
         show_progress: Show a progress bar with the time left.
@@ -244,7 +245,8 @@ class _DrawnPoints:
         repeated = tuple(t[row].repeat_interleave(_BLOCK, dim=0) for t in self._inputs)
         with seeded_generators(self._seed, row.device, first):
             found = _checked_points(self._perturb, repeated)
-        return found if isinstance(found, tuple) else (found,)
+        # Copies: it may fill one buffer in every call.
+        return tuple(t.clone() for t in (found if isinstance(found, tuple) else (found,)))
 
 
 def _checked_points(
@@ -289,7 +291,12 @@ def _with_radius(perturb_func: Any, radius: float) -> Callable[..., Any]:
             "perturb_func must return perturbed inputs: a law of hessx.perturb, which also returns "
             "the perturbations, is for infidelity"
         )
-    if len(signature(perturb_func).parameters) > 1:
+    try:
+        parameters = signature(perturb_func).parameters
+    except ValueError:
+        # Builtins, as those of torch, have no signature.
+        return perturb_func
+    if len(parameters) > 1:
         return lambda x: perturb_func(x, radius)
     return perturb_func
 
