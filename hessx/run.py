@@ -139,6 +139,19 @@ def check_kind(name: str, value: Any, kind: type) -> None:
         raise TypeError(f"{name} must be a {kind.__module__}.{kind.__name__}, got {value!r}")
 
 
+def checked_range(name: str, value: Any) -> tuple[float, float] | None:
+    """Return ``(low, high)`` or None; raise unless ``value`` is one of them, low < high."""
+    if value is None:
+        return None
+    try:
+        low, high = (float(bound) for bound in value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} must be a pair of numbers, got {value!r}") from error
+    if not low < high:
+        raise ValueError(f"{name} must be (low, high), low < high, got {value}")
+    return low, high
+
+
 def check_inputs(inputs: Any, name: str = "inputs") -> None:
     """Raise unless ``inputs`` is a finite floating-point tensor ``(B, *shape)``, B >= 1."""
     if not isinstance(inputs, Tensor):

@@ -13,7 +13,7 @@ from hessx.explain.regression import Regression
 from hessx.features import FeatureMap, Features, Identity
 from hessx.perturb import Covariates, GridTVCovariates, NormalDraws, RootCovariates
 from hessx.query import BlackBoxQuery
-from hessx.run import Run, accumulation_dtype, check_inputs, check_int, check_kind
+from hessx.run import Run, accumulation_dtype, check_inputs, check_int, check_kind, checked_range
 
 # Draws are added in blocks of so many, fewer where a draw is long, whatever the batch sizes: sums
 # are rounded in the same places.
@@ -55,7 +55,7 @@ class LinearModel:
         check_int("n_samples", n_samples, 4 if antithetic else 2)
         if antithetic and n_samples % 2:
             raise ValueError(f"n_samples must be even with antithetic=True, got {n_samples}")
-        self._clip = _checked_clip(clip)
+        self._clip = checked_range("clip", clip)
         self._signs = (1.0, -1.0) if antithetic else (1.0,)
         self._n_draws = n_samples // len(self._signs)
         # The odd part of f has mean 0: it has nothing to centre.
@@ -169,15 +169,3 @@ def _power_of_two(largest: Tensor) -> Tensor:
     """Return powers of two that numbers up to ``largest`` are of the order of 1 in; 1 for 0."""
     exponent = torch.frexp(largest).exponent
     return torch.where(largest > 0, torch.ldexp(torch.ones_like(largest), exponent), 1.0)
-
-
-def _checked_clip(clip: Any) -> tuple[float, float] | None:
-    if clip is None:
-        return None
-    try:
-        low, high = (float(bound) for bound in clip)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"clip must be a pair of numbers, got {clip!r}") from error
-    if not low < high:
-        raise ValueError(f"clip must be (low, high), low < high, got {clip}")
-    return low, high

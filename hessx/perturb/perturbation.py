@@ -75,6 +75,13 @@ class BoundPerturbation(ABC):
     def lift(self, w: Tensor, rows: Tensor) -> Tensor:
         """Return the smallest explanations that are ``w (..., len(rows), k)`` in coordinates."""
 
+    def reachable(self, rows: Tensor) -> Tensor | None:
+        """Return which coordinates an explanation can have, ``(len(rows), k)``, or None for all.
+
+        The others are 0 in every ``project(a)``.
+        """
+        return None
+
     def shift(self, rows: Tensor) -> Tensor | None:
         """Return what each input adds to every draw, ``(len(rows), k)``, or None for nothing."""
         return None
@@ -117,19 +124,27 @@ class Perturbation(ABC):
 
         The draws follow torch's global generator.
         """
-        bound = self.bind(inputs, baselines, int(torch.randint(2**62, ())))
+        bound = self.bind(inputs, baselines, new_seed())
         rows = torch.arange(len(inputs), device=inputs.device)
         u = bound.draw(0, len(inputs))[None]
         return bound.perturbations(u, rows)[0], bound.perturbed(u, rows)[0]
+
+
+def new_seed() -> int:
+    """Return a key of draws from torch's global generator."""
+    return int(torch.randint(2**62, (), device="cpu"))
 
 
 def baseline_tensor(baselines: Any, inputs: Tensor) -> Tensor:
     """Return baselines that broadcast with ``inputs``, checked.
 
     Raises:
-        TypeError: If ``baselines`` is neither None, a number nor a tensor.
-        ValueError: If its shape does not fit or it is not finite.
+        TypeError: If ``inputs`` is not a tensor, or ``baselines`` neither None, a number nor a
+            tensor.
+        ValueError: If the shape of ``baselines`` does not fit or it is not finite.
     """
+    if not isinstance(inputs, Tensor):
+        raise TypeError(f"inputs must be a single tensor, got {type(inputs).__name__}")
     if baselines is None:
         return inputs.new_zeros(())
     if isinstance(baselines, (int, float)) and not isinstance(baselines, bool):
