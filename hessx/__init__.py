@@ -18,6 +18,7 @@ from hessx.explain import (
     leg_tv_from,
     saliency_map,
     sigma_for_radius,
+    smooth_explanation,
     smooth_hess,
 )
 from hessx.features import Basis, Grid, Identity, Segments
@@ -31,6 +32,7 @@ from hessx.score import (
     infidelity,
     infidelity_perturb_func_decorator,
     perturbation_mse,
+    sensitivity_max,
 )
 from hessx.warmup import warmup
 
@@ -69,7 +71,9 @@ __all__ = [
     "perturb",
     "perturbation_mse",
     "saliency_map",
+    "sensitivity_max",
     "sigma_for_radius",
+    "smooth_explanation",
     "smooth_hess",
     "warmup",
 ]

@@ -5,6 +5,7 @@ from hessx.explain.input_hessian import InputHessian, input_hessian
 from hessx.explain.leg import Leg, leg
 from hessx.explain.leg_tv import LegTV, leg_tv, leg_tv_from
 from hessx.explain.saliency_map import saliency_map
+from hessx.explain.smooth import smooth_explanation
 from hessx.explain.smooth_hess import SmoothHess, sigma_for_radius, smooth_hess
 from hessx.explain.sparse_saliency import SparsePath, SparseSaliency
 
@@ -24,5 +25,6 @@ __all__ = [
     "leg_tv_from",
     "saliency_map",
     "sigma_for_radius",
+    "smooth_explanation",
     "smooth_hess",
 ]

@@ -1,6 +1,8 @@
 """Ask a model for values, gradients and Hessian-vector products, and leave it as found."""
 
 from hessx.query.black_box import BlackBoxQuery
+from hessx.query.explanation import ExplanationQuery, check_tensors
+from hessx.query.generators import seeded_generators
 from hessx.query.linearization import Linearization
 from hessx.query.loss import LossQuery
 from hessx.query.target import Contrast, Targets, target_index
@@ -9,10 +11,13 @@ from hessx.query.values import GradientQuery, ValueQuery
 __all__ = [
     "BlackBoxQuery",
     "Contrast",
+    "ExplanationQuery",
     "GradientQuery",
     "Linearization",
     "LossQuery",
     "Targets",
     "ValueQuery",
+    "check_tensors",
+    "seeded_generators",
     "target_index",
 ]

@@ -131,17 +131,32 @@ class Model:
         Raises:
             ValueError: If not even one example fits in the caller's memory limit.
         """
-        run, first = self._run, self._inputs[0]
-        size = _BACKWARD_FACTOR * saved + _INPUT_COPIES * first.nbytes
-        fitting = run.memory(first.device) // 2 // size
-        if fitting < 1 and run.memory_limit is not None:
-            raise ValueError(
-                f"memory_limit must be at least {2 * size} bytes: one example in the "
-                f"model takes about half of that, got {run.memory_limit}"
-            )
-        if not saved:
-            fitting = min(fitting, _MOST_UNKNOWN_EXAMPLES)
-        return max(1, min(fitting, run.max_examples_per_batch or fitting))
+        first = self._inputs[0]
+        return examples_in_memory(self._run, saved, first.nbytes, first.device)
+
+
+def examples_in_memory(run: Run, saved: int, example_bytes: int, device: torch.device) -> int:
+    """Return how many examples one call of a model takes.
+
+    Args:
+        run: The call's common arguments.
+        saved: Bytes that autograd saves for one example.
+        example_bytes: Those of the example itself.
+        device: Where it is.
+
+    Raises:
+        ValueError: If not even one example fits in the caller's memory limit.
+    """
+    size = _BACKWARD_FACTOR * saved + _INPUT_COPIES * example_bytes
+    fitting = run.memory(device) // 2 // size
+    if fitting < 1 and run.memory_limit is not None:
+        raise ValueError(
+            f"memory_limit must be at least {2 * size} bytes: one example in the "
+            f"model takes about half of that, got {run.memory_limit}"
+        )
+    if not saved:
+        fitting = min(fitting, _MOST_UNKNOWN_EXAMPLES)
+    return max(1, min(fitting, run.max_examples_per_batch or fitting))
 
 
 class Saved:

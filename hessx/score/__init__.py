@@ -4,6 +4,7 @@ from hessx.score.deletion import DeletionCurve, deletion_curve
 from hessx.score.infidelity import infidelity
 from hessx.score.perturb_call import infidelity_perturb_func_decorator
 from hessx.score.randomization import Cascade, cascading_randomization
+from hessx.score.sensitivity import sensitivity_max
 from hessx.score.taylor import perturbation_mse
 
 __all__ = [
@@ -14,4 +15,5 @@ __all__ = [
     "infidelity",
     "infidelity_perturb_func_decorator",
     "perturbation_mse",
+    "sensitivity_max",
 ]
