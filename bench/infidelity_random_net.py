@@ -1,9 +1,10 @@
 """Do explanations change when the net forgets all it has learnt? Figure 9 of the paper.
 
-``python -m bench.infidelity_random_net`` explains photographs by EfficientNet-Lite0 and by the same
-net with all of its layers re-initialised, always the class that the trained one predicts. It prints
-the rank correlation of each method's two maps on 28 x 28 cells: of signed maps, and of magnitudes.
-The optimal explanation is that of all squares of three sides, so that it has no noise of sampling.
+``python -m bench.infidelity_random_net`` explains photographs by EfficientNet-Lite0 and by the
+same net with all of its layers re-initialised, always the class that the trained one predicts. It
+prints the rank correlation of each method's two maps on 28 x 28 cells: of signed maps, and of
+magnitudes. The optimal explanation is that of all squares of three sides, so that it has no noise
+of sampling.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ wide: nothing but ReLU, and no pooling, whose gradient takes longer than the res
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,10 @@ N_TRAIN = 4000
 ATTACK_RADIUS = 0.2
 ATTACK_STEPS = 10
 _EPOCHS = 25
+# Batches over which the ball of the attacks grows.
+_GROWING_STEPS = 400
 _FASHION_EPOCHS = 6
+_LARGEST_RATE = 5e-3
 
 
 def strided_net() -> nn.Sequential:
@@ -110,7 +114,14 @@ def _train_digits(net: nn.Sequential) -> None:
 
 
 def _train_robust_digits(net: nn.Sequential) -> None:
-    _fit_digits(net, lambda x, y: attacked(net, shifted(x), y))
+    steps = count(1)
+
+    def prepare(x: Tensor, y: Tensor) -> Tensor:
+        # Attacked at full strength from the start, this net learns to answer always the same.
+        strength = min(1.0, next(steps) / _GROWING_STEPS)
+        return attacked(net, shifted(x), y, strength * ATTACK_RADIUS)
+
+    _fit_digits(net, prepare)
 
 
 def _fit_digits(net: nn.Sequential, prepare: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -118,7 +129,7 @@ def _fit_digits(net: nn.Sequential, prepare: Callable[[Tensor, Tensor], Tensor])
     x, y = x[:N_TRAIN].reshape(-1, 1, 28, 28), y[:N_TRAIN]
     optimizer = torch.optim.Adam(net.parameters(), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=5e-3, epochs=_EPOCHS, steps_per_epoch=-(-len(x) // 128)
+        optimizer, max_lr=_LARGEST_RATE, epochs=_EPOCHS, steps_per_epoch=-(-len(x) // 128)
     )
     train(net, x, y, optimizer, schedule, _EPOCHS, prepare)
 
@@ -127,6 +138,6 @@ def _train_fashion(net: nn.Sequential) -> None:
     x, y = fashion_mnist("train")
     optimizer = torch.optim.Adam(net.parameters(), weight_decay=1e-5)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=5e-3, epochs=_FASHION_EPOCHS, steps_per_epoch=-(-len(x) // 128)
+        optimizer, max_lr=_LARGEST_RATE, epochs=_FASHION_EPOCHS, steps_per_epoch=-(-len(x) // 128)
     )
     train(net, x.reshape(-1, 1, 28, 28), y, optimizer, schedule, _FASHION_EPOCHS)
