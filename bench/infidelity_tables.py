@@ -45,8 +45,10 @@ from bench.strided_nets import (
 from hessx.plot import diverging_colors, symmetric_limit
 
 SMOOTHGRAD_SAMPLES = 20
-# In every draw of a smoothed SmoothGrad, whose noise the kernel's 200 draws average as well.
+# In every draw of a kernel, 200 of which average what fewer leave: a median error of 1 % (digits)
+# and 5 % (Fashion-MNIST) of f(x) - f(0) for 10 steps, and SmoothGrad's noise.
 INNER_SAMPLES = 4
+INNER_STEPS = 10
 NB, SQUARE, SHAP = "NB", "Square", "SHAP"
 SMOOTHED = " smoothed"
 _SHOWN_IMAGES = 5
@@ -143,7 +145,7 @@ def explanations(net: nn.Module) -> dict[str, Explanation]:
     found = {}
     for name, plain, inner in (
         ("Grad", gradient(net), gradient(net)),
-        ("IG", integrated_gradients(net), integrated_gradients(net)),
+        ("IG", integrated_gradients(net), integrated_gradients(net, INNER_STEPS)),
         ("GBP", guided_backprop(net), guided_backprop(net)),
         ("SmoothGrad", smooth_grad(net, SMOOTHGRAD_SAMPLES), smooth_grad(net, INNER_SAMPLES)),
     ):

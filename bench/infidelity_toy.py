@@ -117,16 +117,18 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
     values.set_title("f(a, b)")
     first = gradient(x)[:, 0].reshape(a.shape)
     stripes.imshow(first, origin="lower", extent=extent, cmap="coolwarm_r", alpha=0.7)
-    stripes.set_title("gradient: blue (1, 0), red (0, 1)")
+    stripes.set_title("gradient, blue (1, 0)")
     for axes in (values, stripes):
         axes.plot(*POINTS.numpy().T, "k.", markersize=5)
         axes.set(xlabel="a", ylabel="b")
-    for name in ("gradient", "smoothed", "optimal"):
+    lines = {"gradient": "-", "smoothed": "-", "optimal": "--"}
+    for name, line in lines.items():
         chosen = [row for row in rows if row["explanation"] == name]
         curves.errorbar(
             [row["sigma"] for row in chosen],
             [row["infidelity_11_9"] / row["sigma"] ** 2 for row in chosen],
             [row["se_11_9"] / row["sigma"] ** 2 for row in chosen],
+            linestyle=line,
             marker="o",
             markersize=3,
             linewidth=1.2,
