@@ -156,10 +156,6 @@ class Remembered:
             self._answers[key] = self._explain(inputs, target)
         return self._answers[key]
 
-    def forget(self) -> None:
-        """Drop all answers."""
-        self._answers.clear()
-
 
 @contextmanager
 def quiet() -> Iterator[None]:

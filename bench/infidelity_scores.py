@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import hessx
-from bench.explanations import Explanation, Remembered
+from bench.explanations import Explanation
 from hessx.perturb.perturbation import Perturbation
 
 SENSITIVITY_RADIUS = 0.1
@@ -86,9 +86,6 @@ def score(
             found[method.name].append(
                 sensitivity(method.explain, x[one], target[one], method.points)
             )
-        for method in methods:
-            if isinstance(method.explain, Remembered):
-                method.explain.forget()
         print(f"{label}: sensitivity of image {row + 1}", flush=True)
     sensitivities = {name: torch.cat(parts) for name, parts in found.items() if parts}
     return Scores(infidelity, answers, sensitivities, maps)
