@@ -225,6 +225,15 @@ void tv_flow(Address estimate, Address radius, int64_t batch, int64_t values, in
           n_threads});
 }
 
+template <class Real, auto KERNEL>
+void boxes(Address x, Address out, int64_t n, int64_t p1, int64_t p2,
+           const std::vector<int64_t>& sides, int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).boxes->*KERNEL;
+  const py::gil_scoped_release released;
+  const int64_t n_sides = static_cast<int64_t>(sides.size());
+  kernel({pointer<const Real>(x), pointer<Real>(out), n, p1, p2, sides.data(), n_sides, n_threads});
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -351,4 +360,13 @@ PYBIND11_MODULE(_native, m) {
 
   m.def("tv_flow", tv_flow, "estimate"_a, "radius"_a, "batch"_a, "values"_a, "p1"_a, "p2"_a,
         "solution"_a, "potential"_a, "pivots"_a, "n_threads"_a, "level"_a);
+
+  m.def("box_sums_float", boxes<float, &BoxesKernels::sums_float>, "x"_a, "out"_a, "n"_a, "p1"_a,
+        "p2"_a, "sides"_a, "n_threads"_a, "level"_a);
+  m.def("box_sums_double", boxes<double, &BoxesKernels::sums_double>, "x"_a, "out"_a, "n"_a, "p1"_a,
+        "p2"_a, "sides"_a, "n_threads"_a, "level"_a);
+  m.def("box_sums_adjoint_float", boxes<float, &BoxesKernels::adjoint_float>, "x"_a, "out"_a, "n"_a,
+        "p1"_a, "p2"_a, "sides"_a, "n_threads"_a, "level"_a);
+  m.def("box_sums_adjoint_double", boxes<double, &BoxesKernels::adjoint_double>, "x"_a, "out"_a,
+        "n"_a, "p1"_a, "p2"_a, "sides"_a, "n_threads"_a, "level"_a);
 }

@@ -15,6 +15,7 @@ namespace hessx {
   extern const GridNoiseKernels grid_noise_kernels;     \
   extern const EdgesKernels edges_kernels;              \
   extern const TVFlowKernels tv_flow_kernels;           \
+  extern const BoxesKernels boxes_kernels;              \
   }
 
 // In the order of the members of Level.
@@ -22,7 +23,7 @@ namespace hessx {
   &level::noise_kernels, &level::moments_kernels, &level::eigh_kernels,              \
       &level::trust_region_kernels, &level::softmax_kernels, &level::shrink_kernels, \
       &level::prox_kernels, &level::grid_kernels, &level::grid_noise_kernels,        \
-      &level::edges_kernels, &level::tv_flow_kernels
+      &level::edges_kernels, &level::tv_flow_kernels, &level::boxes_kernels
 
 HESSX_DECLARE_KERNELS(baseline)
 

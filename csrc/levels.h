@@ -1,6 +1,7 @@
 // The kernels of each instruction-set level, and which levels this processor runs.
 #pragma once
 
+#include "boxes.h"
 #include "edges.h"
 #include "eigh.h"
 #include "grid.h"
@@ -91,6 +92,13 @@ struct TVFlowKernels {
   void (*solve)(const TVFlowCall& call);
 };
 
+struct BoxesKernels {
+  void (*sums_float)(const BoxesCall<float>& call);
+  void (*sums_double)(const BoxesCall<double>& call);
+  void (*adjoint_float)(const BoxesCall<float>& call);
+  void (*adjoint_double)(const BoxesCall<double>& call);
+};
+
 struct Level {
   const char* name;
   bool supported;
@@ -105,6 +113,7 @@ struct Level {
   const GridNoiseKernels* grid_noise;
   const EdgesKernels* edges;
   const TVFlowKernels* tv_flow;
+  const BoxesKernels* boxes;
 };
 
 constexpr int MAX_LEVELS = 3;

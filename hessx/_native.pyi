@@ -454,3 +454,43 @@ def tv_flow(
     n_threads: int,
     level: str,
 ) -> None: ...
+def box_sums_float(
+    x: int,
+    out: int,
+    n: int,
+    p1: int,
+    p2: int,
+    sides: Sequence[int],
+    n_threads: int,
+    level: str,
+) -> None: ...
+def box_sums_double(
+    x: int,
+    out: int,
+    n: int,
+    p1: int,
+    p2: int,
+    sides: Sequence[int],
+    n_threads: int,
+    level: str,
+) -> None: ...
+def box_sums_adjoint_float(
+    x: int,
+    out: int,
+    n: int,
+    p1: int,
+    p2: int,
+    sides: Sequence[int],
+    n_threads: int,
+    level: str,
+) -> None: ...
+def box_sums_adjoint_double(
+    x: int,
+    out: int,
+    n: int,
+    p1: int,
+    p2: int,
+    sides: Sequence[int],
+    n_threads: int,
+    level: str,
+) -> None: ...

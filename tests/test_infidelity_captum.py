@@ -59,7 +59,13 @@ def agree(*args, **kwargs) -> None:
 def test_batches(normalize: bool, batch: int | None) -> None:
     x = pictures()
     agree(
-        net(), noise, x, 0.3 * x, target=1, n_perturb_samples=10, max_examples_per_batch=batch,
+        net(),
+        noise,
+        x,
+        0.3 * x,
+        target=1,
+        n_perturb_samples=10,
+        max_examples_per_batch=batch,
         normalize=normalize,
     )
 
@@ -108,9 +114,11 @@ def test_baselines_with_the_decorator(baselines: object, multiply: bool) -> None
     for library in (metrics, hessx):
         torch.manual_seed(5)
         perturb = library.infidelity_perturb_func_decorator(multiply)(blended)
-        scores.append(library.infidelity(net(), perturb, x, 0.2 * x, baselines, target=0)
-                      if library is hessx else
-                      metrics.infidelity(net(), perturb, x, 0.2 * x, baselines, target=0))
+        scores.append(
+            library.infidelity(net(), perturb, x, 0.2 * x, baselines, target=0)
+            if library is hessx
+            else metrics.infidelity(net(), perturb, x, 0.2 * x, baselines, target=0)
+        )
     torch.testing.assert_close(scores[1].float(), scores[0], rtol=1e-5, atol=1e-6)
 
 
@@ -140,8 +148,15 @@ def test_tuples_of_inputs(baselines: object, batch: int | None) -> None:
 
     arguments = (torch.tensor([2.0, -1.0]), 2)
     agree(
-        TwoInputs(), perturb, (a, b), (a.cos(), 2 * b), baselines, arguments, [1, 2],
-        n_perturb_samples=5, max_examples_per_batch=batch,
+        TwoInputs(),
+        perturb,
+        (a, b),
+        (a.cos(), 2 * b),
+        baselines,
+        arguments,
+        [1, 2],
+        n_perturb_samples=5,
+        max_examples_per_batch=batch,
     )
 
 
@@ -181,11 +196,13 @@ def test_the_same_calls_of_the_function() -> None:
             calls[name].append((x.clone(), b.clone(), torch.is_grad_enabled()))
             return noise(x)
 
-        function(net(), perturb, x, x, base, target=0, n_perturb_samples=5,
-                 max_examples_per_batch=7)
+        function(
+            net(), perturb, x, x, base, target=0, n_perturb_samples=5, max_examples_per_batch=7
+        )
     assert len(calls["captum"]) == len(calls["hessx"]) == 3
     for theirs, ours in zip(calls["captum"], calls["hessx"], strict=True):
-        assert torch.equal(theirs[0], ours[0]) and torch.equal(theirs[1], ours[1])
+        assert torch.equal(theirs[0], ours[0])
+        assert torch.equal(theirs[1], ours[1])
         assert theirs[2] == ours[2]
 
 
@@ -206,5 +223,6 @@ def test_exact_explanations_of_linear_models_score_zero() -> None:
     attributions = weight.expand(4, 784)
     expected, score = both(f, perturb, x, attributions, n_perturb_samples=200, normalize=True)
     assert expected.abs().max() > 1e-9
-    assert (score >= 0).all() and (score < 1e-10).all()
+    assert (score >= 0).all()
+    assert (score < 1e-10).all()
     assert (both(f, perturb, x, attributions, n_perturb_samples=200)[1] < 1e-10).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -124,27 +125,17 @@ class LinearModel:
 
     def _responses(self, query: BlackBoxQuery, rows: Tensor, t: Tensor, bar: Any) -> Tensor:
         """Return f less f(x0), or its odd part, ``(count, rows, T)`` float64."""
-        y = t.new_empty(len(t), len(rows), query.value.shape[1], dtype=torch.float64)
-        draws_at_once = min(len(t), query.examples_per_batch)
-        rows_at_once = max(1, query.examples_per_batch // draws_at_once)
-        for d in range(0, len(t), draws_at_once):
-            displacement = self.features.lift(t[d : d + draws_at_once])
-            for r in range(0, len(rows), rows_at_once):
-                part = rows[r : r + rows_at_once]
-                answers = [self._ask(query, part, s * displacement, bar) for s in self._signs]
-                if len(answers) == 2:
-                    change = (answers[0] - answers[1]) / 2
-                else:
-                    change = answers[0] - query.value[part].double()
-                y[d : d + draws_at_once, r : r + rows_at_once] = change
-        return y
+        answers = []
+        for sign in self._signs:
 
-    def _ask(self, query: BlackBoxQuery, rows: Tensor, displacement: Tensor, bar: Any) -> Tensor:
-        x = self._clipped(self.inputs[rows] + displacement[:, None])
-        owner = rows.repeat(len(displacement))
-        values = query.values(x.to(self.inputs.dtype).flatten(0, 1), owner)
-        bar.update(len(values))
-        return values.double().unflatten(0, (len(displacement), len(rows)))
+            def points(part: slice, sign: float = sign) -> Callable[[Tensor], Tensor]:
+                moved = sign * self.features.lift(t[part])[:, None]
+                return lambda some: self._clipped(self.inputs[some] + moved).to(self.inputs.dtype)
+
+            answers.append(query.values_at_draws(points, len(t), rows, bar))
+        if len(answers) == 2:
+            return (answers[0] - answers[1]) / 2
+        return answers[0] - query.value[rows].double()
 
     def _clipped(self, x: Tensor) -> Tensor:
         return x if self._clip is None else x.clamp(*self._clip)

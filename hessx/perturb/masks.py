@@ -86,12 +86,19 @@ class BoundMasks(BoundPerturbation):
         seed: Key of the draws.
     """
 
+    binary = True
+
     def __init__(self, removal: Removal, seed: int):
         super().__init__(removal.inputs)
         self.features = removal.features
         self.n_coordinates = self.features.n_features
         self._removal = removal
         self._seed = seed
+
+    @property
+    def coordinate_shape(self) -> torch.Size:
+        """See :attr:`BoundPerturbation.coordinate_shape`."""
+        return self.features.feature_shape
 
     def perturbations(self, u: Tensor, rows: Tensor) -> Tensor:
         """See :meth:`BoundPerturbation.perturbations`."""

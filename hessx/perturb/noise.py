@@ -144,6 +144,10 @@ class _Noise(BoundPerturbation):
         self._seed = seed
         self._stream = stream
 
+    @property
+    def coordinate_shape(self) -> torch.Size:
+        return self.inputs.shape[1:]
+
     def draw(self, first: int, count: int) -> Tensor:
         return self._sigma * ops.normal(
             count,

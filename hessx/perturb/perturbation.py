@@ -29,16 +29,23 @@ class BoundPerturbation(ABC):
         inputs: As given.
         n_coordinates: ``k``, the numbers of a draw.
         size: How many different perturbations there are, or None where they are not listed.
+        binary: Whether the numbers of a draw are 0 and 1.
         completes: Whether removing everything has infinite weight, as in the Shapley kernel: an
             optimal explanation then adds up to ``f(x) - f(baseline)``.
     """
 
     n_coordinates: int
     size: int | None = None
+    binary: bool = False
     completes: bool = False
 
     def __init__(self, inputs: Tensor):
         self.inputs = inputs
+
+    @property
+    def coordinate_shape(self) -> torch.Size:
+        """Shape in which coordinates are shown, ``k`` numbers."""
+        return torch.Size([self.n_coordinates])
 
     @abstractmethod
     def draw(self, first: int, count: int) -> Tensor:

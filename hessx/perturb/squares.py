@@ -25,8 +25,9 @@ class Square(Masks):
     :class:`Shap`.
 
     Args:
-        sides: In cells of the grid of features, each at most its rows and columns. The paper takes
-            1 to 10 for MNIST, 1 to 15 for CIFAR-10, and 10 to 30 for ImageNet with superpixels.
+        sides: In cells of the grid of features, each at most its rows and columns, kept in
+            increasing order. The paper takes 1 to 10 for MNIST, 1 to 15 for CIFAR-10, and 10 to 30
+            for ImageNet with superpixels.
         features: The pixels: a grid that the channels share. None takes every pixel;
             ``hessx.Grid((112, 112))`` on 224 x 224 gives 2 x 2 superpixels.
         multiplied: True: an explanation is multiplied by z, as suits those that already hold the
@@ -55,7 +56,7 @@ class Square(Masks):
             raise TypeError(f"sides must be a list or range of integers, got {self.sides!r}")
         for side in self.sides:
             check_int("sides", side, 1)
-        sides = tuple(self.sides)
+        sides = tuple(sorted(self.sides))
         if not sides or len(set(sides)) < len(sides):
             raise ValueError(f"sides must be different integers, at least one, got {sides}")
         object.__setattr__(self, "sides", sides)
@@ -104,6 +105,17 @@ class BoundSquares(BoundMasks):
 
     def draw(self, first: int, count: int) -> Tensor:
         """See :meth:`BoundPerturbation.draw`."""
+        return self._squares(self.numbers(first, count))
+
+    def enumerated(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """See :meth:`BoundPerturbation.enumerated`."""
+        assert self.size is not None
+        number = torch.arange(first, first + count, device=self.inputs.device)
+        weights = torch.full((count,), 1 / self.size, dtype=torch.float64, device=number.device)
+        return self._squares(number), weights
+
+    def numbers(self, first: int, count: int) -> Tensor:
+        """Return which squares of the list the numbered draws are, ``(count,)``."""
         assert self.size is not None
         number = ops.uniform(
             count,
@@ -114,14 +126,11 @@ class BoundSquares(BoundMasks):
             dtype=torch.float64,
             device=self.inputs.device,
         )
-        return self._squares((number[:, 0] * self.size).long())
+        return (number[:, 0] * self.size).long()
 
-    def enumerated(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        """See :meth:`BoundPerturbation.enumerated`."""
-        assert self.size is not None
-        number = torch.arange(first, first + count, device=self.inputs.device)
-        weights = torch.full((count,), 1 / self.size, dtype=torch.float64, device=number.device)
-        return self._squares(number), weights
+    def all_dots(self, w: Tensor) -> Tensor:
+        """See :meth:`BoundPerturbation.all_dots`: sums of pictures over squares."""
+        return ops.box_sums(w.double().unflatten(1, self.grid), self.sides)
 
     def _squares(self, number: Tensor) -> Tensor:
         """Return the squares ``(n, k)`` of these numbers in the list."""

@@ -52,6 +52,40 @@ class BlackBoxQuery(ValueQuery):
         """How many examples the function was called with so far."""
         return self._model.n_examples
 
+    def values_at_draws(
+        self,
+        points: Callable[[slice], Callable[[Tensor], Tensor]],
+        n_draws: int,
+        rows: Tensor,
+        progress: Any,
+    ) -> Tensor:
+        """Return the values ``(n_draws, len(rows), T)``, float64, at several points of each input.
+
+        Args:
+            points: From some of the draws to a function from numbers of inputs to the points
+                ``(draws, inputs, *shape)``, which the model may write to.
+            n_draws: How many points of each input.
+            rows: Numbers of inputs.
+            progress: Told of every batch's examples.
+
+        Raises:
+            ValueError: If a value is not finite.
+        """
+        shape = n_draws, len(rows), self.value.shape[1]
+        y = self.value.new_empty(shape, dtype=torch.float64)
+        draws_at_once = max(1, min(n_draws, self.examples_per_batch))
+        rows_at_once = max(1, self.examples_per_batch // draws_at_once)
+        for d in range(0, n_draws, draws_at_once):
+            part = slice(d, d + draws_at_once)
+            of_rows = points(part)
+            for r in range(0, len(rows), rows_at_once):
+                some = rows[r : r + rows_at_once]
+                x = of_rows(some)
+                values = self.values(x.flatten(0, 1), some.repeat(len(x)))
+                y[part, r : r + rows_at_once] = values.double().unflatten(0, x.shape[:2])
+                progress.update(len(values))
+        return y
+
     def _asked(self, forward_func: Callable[..., Any], inputs: Tensor, run: Run) -> BlackBox:
         return BlackBox(forward_func, inputs, run, self._arrays)
 

@@ -38,15 +38,15 @@ def infidelity(
 
     ``INFD(Phi) = E_I[(I^T Phi - (f(x) - f(x - I)))^2]``. A drop-in for Captum's function of this
     name: the arguments up to ``normalize`` are its own. What it adds: several explanations and
-    targets from the same evaluations of the model, standard errors, reproducible perturbations, sums
-    without cancellation, evaluations that fit in memory.
+    targets from the same evaluations of the model, standard errors, reproducible perturbations,
+    sums without cancellation, evaluations that fit in memory.
 
     Args:
         forward_func: From examples ``(N, *shape)`` (one argument for each tensor of ``inputs``) to
             ``(N,)`` or ``(N, c)``; no gradient is needed, and NumPy arrays may be returned.
         perturb_func: A law of ``hessx.perturb``, or a function of inputs (and baselines, if given)
-            that returns perturbations I and perturbed inputs ``x - I``, each shaped like its inputs;
-            where those are a tuple, tuples. For explanations that have the input multiplied in
+            that returns perturbations I and perturbed inputs ``x - I``, each shaped like its
+            inputs; where those are a tuple, tuples. For explanations that have the input multiplied in
             (global ones) the perturbations are ``I / (x - baseline)``, which is what the masks of
             ``hessx.perturb`` return. One decorated with
             :func:`hessx.infidelity_perturb_func_decorator` returns perturbed inputs alone.
@@ -59,8 +59,8 @@ def infidelity(
             dimension of B row by row.
         target: Which output, in Captum's convention; None for a single output. Or a
             ``hessx.Contrast``, or ``hessx.Targets``.
-        n_perturb_samples: Perturbations of each input, >= 1; None for all that there are, with a law
-            that lists them (``hessx.perturb.Square``).
+        n_perturb_samples: Perturbations of each input, >= 1; None for all that there are, with a
+            law that lists them (``hessx.perturb.Square``).
         max_examples_per_batch: The most examples in one call of the model. With ``seed=None`` also
             decides, as in Captum, how many perturbations a call of ``perturb_func`` draws.
         normalize: Score ``beta Phi`` with ``beta = E[I^T Phi (f(x) - f(x - I))] / E[(I^T Phi)^2]``,
@@ -219,7 +219,9 @@ def _checked_attributions(
         if not a.isfinite().all():
             raise ValueError(f"{name} must be finite")
         leads.append(lead)
-        split = a.detach().reshape(*(several or (1,)), -1, *x.shape)
+        # Half types go exactly into float32.
+        exact = a.detach().to(torch.promote_types(a.dtype, torch.float32))
+        split = exact.reshape(*(several or (1,)), -1, *x.shape)
         explanations.append(split.movedim(2, 0).flatten(3))
     if any(lead != leads[0] for lead in leads):
         raise ValueError(f"attributions must have the same leading axes, got {leads}")

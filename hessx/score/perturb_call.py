@@ -124,15 +124,16 @@ def infidelity_perturb_func_decorator(
 @contextmanager
 def seeded_generators(seed: int, device: torch.device) -> Iterator[None]:
     """Seed the global generators of torch, NumPy and Python inside and put them back."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()
+    # NumPy's old global generator is the one that functions draw from without a generator of theirs.
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
         random.seed(seed)
         try:
             yield
         finally:
-            np.random.set_state(numpy_state)
+            np.random.set_state(numpy_state)  # noqa: NPY002
             random.setstate(python_state)
 
 
@@ -166,9 +167,7 @@ def _checked_baselines(baselines: Any, inputs: tuple[Tensor, ...]) -> tuple[Any,
 
 def _checked(name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
     if not isinstance(value, Tensor):
-        raise TypeError(
-            f"perturb_func must return tensors, got {type(value).__name__} as {name}"
-        )
+        raise TypeError(f"perturb_func must return tensors, got {type(value).__name__} as {name}")
     if value.shape[1:] != shape[1:] or len(value) not in (1, shape[0]):
         raise ValueError(
             f"perturb_func must return {name} of shape {shape}, got {tuple(value.shape)}"

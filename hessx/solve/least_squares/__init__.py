@@ -1,0 +1,1 @@
+"""Explanations as least squares: second moments of perturbations, and systems with them."""
