@@ -35,8 +35,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--images", type=int, default=50, help="for infidelity")
-    parser.add_argument("--sensitive", type=int, default=10, help="of them, for sensitivity")
+    parser.add_argument("--images", type=int, default=25, help="for infidelity")
+    parser.add_argument("--sensitive", type=int, default=4, help="of them, for sensitivity")
     parser.add_argument("--samples", type=int, default=20_000, help="of optimal explanations")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and pictures")
     options = parser.parse_args()
@@ -50,7 +50,7 @@ def main() -> None:
     found: dict[str, Scores] = {}
     for name, net in nets.items():
         start = time.perf_counter()
-        optima = Optima(options.samples, draws=0, points=0)
+        optima = Optima(options.samples, draws=0)
         basic = {name: e for name, e in explanations(net).items() if name not in NOT_IN_TABLE_4}
         methods = global_methods(net, basic, optima)
         target = net(x).argmax(1)

@@ -97,7 +97,7 @@ def _cifar() -> Setting:
         shown=lambda x: (255 * x).round().byte().permute(1, 2, 0).numpy(),
         class_names=CLASSES,
         photographs=SMALL_PHOTOGRAPHS,
-        samples=(2000, 8000),
+        samples=(1000, 4000),
         draws=1000,
     )
 
@@ -113,8 +113,8 @@ def _efficientnet() -> Setting:
         shown=lambda x: displayed(subject.classifier, x),
         class_names=[name.partition(",")[0] for name in subject.classifier.class_names],
         photographs=LARGE_PHOTOGRAPHS,
-        samples=(1000, 4000),
-        draws=1000,
+        samples=(500, 2000),
+        draws=500,
     )
 
 
