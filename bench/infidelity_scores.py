@@ -153,30 +153,28 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
     return values.mean().item(), error
 
 
-def table(scores: Scores, methods: Sequence[Method], **labels: str) -> list[dict[str, Any]]:
+def table(scores: Scores, methods: Sequence[Method]) -> list[dict[str, Any]]:
     """Return a row for each method: means over the images and their standard errors."""
     rows = []
     for method in methods:
-        row: dict[str, Any] = dict(**labels, method=method.name)
+        row: dict[str, Any] = dict(method=method.name)
         _add(row, "sensitivity", scores.sensitivity.get(method.name))
         for law, by_method in scores.infidelity.items():
             _add(row, law, by_method[method.name])
         rows.append(row)
-    nothing: dict[str, Any] = dict(**labels, method="nothing", sensitivity="", sensitivity_se="")
+    nothing: dict[str, Any] = dict(method="nothing", sensitivity="", sensitivity_se="")
     for law, answers in scores.answers.items():
         _add(nothing, law, answers)
     return [*rows, nothing]
 
 
-def smoothing_effects(
-    scores: Scores, methods: Sequence[Method], **labels: str
-) -> list[dict[str, Any]]:
+def smoothing_effects(scores: Scores, methods: Sequence[Method]) -> list[dict[str, Any]]:
     """Return a row for each smoothed method: smoothed less plain, paired by image."""
     rows = []
     for method in methods:
         if method.smooth_of is None:
             continue
-        row: dict[str, Any] = dict(**labels, method=method.smooth_of)
+        row: dict[str, Any] = dict(method=method.smooth_of)
         change = None
         if method.name in scores.sensitivity:
             change = scores.sensitivity[method.name] - scores.sensitivity[method.smooth_of]

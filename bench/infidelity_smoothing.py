@@ -32,7 +32,7 @@ def main() -> None:
     )
     parser.add_argument("--radii", nargs="+", type=float, default=list(RADII))
     parser.add_argument("--images", type=int, default=50, help="for infidelity")
-    parser.add_argument("--sensitive", type=int, default=20, help="of them, for sensitivity")
+    parser.add_argument("--sensitive", type=int, default=6, help="of them, for sensitivity")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and pictures")
     options = parser.parse_args()
     print(machine())

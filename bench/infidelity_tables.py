@@ -68,8 +68,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and pictures")
     options = parser.parse_args()
     print(machine())
-    rows: list[dict[str, Any]] = []
-    effects: list[dict[str, Any]] = []
     for name in options.data:
         start = time.perf_counter()
         data = DATA[name]()
@@ -91,12 +89,12 @@ def main() -> None:
                 sensitive=options.sensitive,
                 label=f"{name}, {form}",
             )
-            rows += table(scores, methods, data=name, form=form)
-            effects += smoothing_effects(scores, methods, data=name, form=form)
-            draw(x, methods, scores, options.out / f"infidelity_{name}_{form}.png")
+            stem = f"infidelity_{name}_{form}"
+            write_table(table(scores, methods), options.out / f"{stem}.csv")
+            effects = smoothing_effects(scores, methods)
+            write_table(effects, options.out / f"{stem}_smoothing.csv")
+            draw(x, methods, scores, options.out / f"{stem}.png")
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-    write_forms(rows, options.out / "infidelity_tables")
-    write_forms(effects, options.out / "infidelity_smoothing_effects")
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,13 +192,6 @@ def draw(x: Tensor, methods: Sequence[Method], scores: Scores, path: Path) -> No
             panels.append(Panel(diverging_colors(picture, symmetric_limit(picture, 0.99))))
         lines[f"image {row + 1}"] = panels
     draw_panels(lines, ["image", *(method.name for method in methods)], path)
-
-
-def write_forms(rows: Sequence[dict[str, Any]], stem: Path) -> None:
-    """Write a table for each form: local and global ones have other columns."""
-    for form in ("local", "global"):
-        chosen = [row for row in rows if row["form"] == form]
-        write_table(chosen, stem.with_name(f"{stem.name}_{form}.csv"))
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def test_scores_of_a_linear_net_are_exact(x, capsys):
     assert scores.sensitivity["gradient"].shape == (1,)
     moved = scores.sensitivity["input"].item()
     assert 0 < moved < 2
-    rows = infidelity_scores.table(scores, methods, data="digits")
+    rows = infidelity_scores.table(scores, methods)
     assert [row["method"] for row in rows] == ["gradient", "input", "nothing"]
     assert rows[1]["NB"] == pytest.approx(scores.infidelity["NB"]["input"].mean().item())
     values = scores.answers["NB"]
