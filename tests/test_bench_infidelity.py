@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -250,3 +251,62 @@ def test_smoothing_figures_are_drawn(net, x, tmp_path, capsys):
     infidelity_smoothing.draw_maps(x.numpy(), scores, methods, tmp_path / "maps.png")
     for name in ("curves", "maps"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_optima_are_best_under_their_own_law(net, x):
+    basic = {"Grad": explanations.gradient(net), "GBP": explanations.guided_backprop(net)}
+    optima = infidelity_tables.Optima(samples=4000, draws=2)
+    local = infidelity_tables.local_methods(net, basic, optima)
+    assert [method.name for method in local] == ["Grad", "GBP", "NB", "NB smoothed"]
+    assert (local[3].smooth_of, local[3].points) == ("NB", 0)
+    square = hessx.perturb.Square(sides=(1, 4))
+    cases = {
+        "NB": (infidelity_tables.local_laws()["NB"], [method.explain for method in local[:3]]),
+        "Square": (
+            square,
+            [
+                *map(explanations.multiplied, basic.values()),
+                explanations.optimal(net, square, None),
+            ],
+        ),
+    }
+    for law, explain in cases.values():
+        maps = {str(i): one(x, TARGET) for i, one in enumerate(explain)}
+        found = infidelity_scores.infidelities(net, law, x, TARGET, maps)
+        assert (found["2"] < found["0"]).all()
+        assert (found["2"] < found["1"]).all()
+
+
+def test_global_methods_are_in_the_papers_order(net):
+    basic = infidelity_tables.explanations(net)
+    methods = infidelity_tables.global_methods(net, basic, infidelity_tables.Optima(2000, 0))
+    assert [method.name for method in methods][:2] == ["Grad", "Grad smoothed"]
+    assert [method.name for method in methods][-2:] == ["Square", "SHAP"]
+    assert methods[1].smooth_of == "Grad"
+
+
+def test_tables_of_squares_and_nets(tmp_path, capsys):
+    maps = {"Grad": torch.ones(3, 8, 8), "Square": torch.zeros(3, 8, 8)}
+    image = np.zeros((8, 8, 3), np.uint8)
+    found = [
+        infidelity_squares.Explained("a: cat 0.50", image, maps, {"Grad": 4.0, "Square": 1.0}, 4.0),
+        infidelity_squares.Explained("b: dog 0.50", image, maps, {"Grad": 1.0, "Square": 2.0}, 8.0),
+    ]
+    first, second = infidelity_squares.table(found)
+    assert (first["infidelity"], second["infidelity"]) == (2.5, 1.5)
+    assert first["share"] == pytest.approx((1 + 1 / 8) / 2)
+    assert (first["best"], second["best"]) == ("1 of 2", "1 of 2")
+    assert [row["share"] for row in infidelity_squares.every(found)] == [1, 0.25, 0.125, 0.25]
+    infidelity_squares.draw(found, tmp_path / "squares.png")
+    assert (tmp_path / "squares.png").read_bytes().startswith(b"\x89PNG")
+
+    def scored(scale):
+        values = scale * torch.tensor([1.0, 3.0]).double()
+        return infidelity_scores.Scores(
+            {"Square": {"Grad": values}}, {"Square": 4 * values}, {"Grad": values}, {}
+        )
+
+    method = Method("Grad", lambda inputs, target: inputs)
+    rows = infidelity_robust.compared({"plain": scored(1.0), "robust": scored(0.5)}, [method])
+    assert [row["Square"] for row in rows] == [2, 1]
+    assert [row["Square_share"] for row in rows] == [0.25, 0.25]
