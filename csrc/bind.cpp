@@ -215,6 +215,29 @@ void edge_update(Address z, Address anchor, Address centre, Address potential, A
           pointer<double>(residual), rows, p1, p2, n_threads});
 }
 
+template <class Real, auto KERNEL>
+void perturbation_dots(Address perturbations, Strides2 perturbations_strides, Address attributions,
+                       int64_t batch, int64_t n, int64_t explanations, int64_t d, Address dots,
+                       int n_threads, const std::string& level) {
+  const auto kernel = find_level(level).infidelity->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({row_sets<Real>(perturbations, perturbations_strides), pointer<const double>(attributions),
+          batch, n, explanations, d, pointer<double>(dots), n_threads});
+}
+
+template <class Real, auto KERNEL>
+void perturbation_gradient(Address perturbations, Strides2 perturbations_strides,
+                           Address attributions, Address differences, Address weights,
+                           int64_t batch, int64_t n, int64_t explanations, int64_t d,
+                           Address gradient, Address loss, int n_threads,
+                           const std::string& level) {
+  const auto kernel = find_level(level).infidelity->*KERNEL;
+  const py::gil_scoped_release released;
+  kernel({row_sets<Real>(perturbations, perturbations_strides), pointer<const double>(attributions),
+          pointer<const double>(differences), pointer<const double>(weights), batch, n,
+          explanations, d, pointer<double>(gradient), pointer<double>(loss), n_threads});
+}
+
 void tv_flow(Address estimate, Address radius, int64_t batch, int64_t values, int64_t p1,
              int64_t p2, Address solution, Address potential, Address pivots, int n_threads,
              const std::string& level) {
@@ -357,6 +380,21 @@ PYBIND11_MODULE(_native, m) {
   m.def("edge_update_double", edge_update<double, &EdgesKernels::update_double>, "z"_a, "anchor"_a,
         "centre"_a, "potential"_a, "radius"_a, "threshold"_a, "weight"_a, "next"_a, "residual"_a,
         "rows"_a, "p1"_a, "p2"_a, "n_threads"_a, "level"_a);
+
+  m.def("perturbation_dots_float", perturbation_dots<float, &InfidelityKernels::dots_float>,
+        "perturbations"_a, "perturbations_strides"_a, "attributions"_a, "batch"_a, "n"_a,
+        "explanations"_a, "d"_a, "dots"_a, "n_threads"_a, "level"_a);
+  m.def("perturbation_dots_double", perturbation_dots<double, &InfidelityKernels::dots_double>,
+        "perturbations"_a, "perturbations_strides"_a, "attributions"_a, "batch"_a, "n"_a,
+        "explanations"_a, "d"_a, "dots"_a, "n_threads"_a, "level"_a);
+  m.def("perturbation_gradient_float",
+        perturbation_gradient<float, &InfidelityKernels::gradient_float>, "perturbations"_a,
+        "perturbations_strides"_a, "attributions"_a, "differences"_a, "weights"_a, "batch"_a, "n"_a,
+        "explanations"_a, "d"_a, "gradient"_a, "loss"_a, "n_threads"_a, "level"_a);
+  m.def("perturbation_gradient_double",
+        perturbation_gradient<double, &InfidelityKernels::gradient_double>, "perturbations"_a,
+        "perturbations_strides"_a, "attributions"_a, "differences"_a, "weights"_a, "batch"_a, "n"_a,
+        "explanations"_a, "d"_a, "gradient"_a, "loss"_a, "n_threads"_a, "level"_a);
 
   m.def("tv_flow", tv_flow, "estimate"_a, "radius"_a, "batch"_a, "values"_a, "p1"_a, "p2"_a,
         "solution"_a, "potential"_a, "pivots"_a, "n_threads"_a, "level"_a);

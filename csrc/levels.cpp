@@ -14,6 +14,7 @@ namespace hessx {
   extern const GridKernels grid_kernels;                \
   extern const GridNoiseKernels grid_noise_kernels;     \
   extern const EdgesKernels edges_kernels;              \
+  extern const InfidelityKernels infidelity_kernels;    \
   extern const TVFlowKernels tv_flow_kernels;           \
   extern const BoxesKernels boxes_kernels;              \
   }
@@ -23,7 +24,8 @@ namespace hessx {
   &level::noise_kernels, &level::moments_kernels, &level::eigh_kernels,              \
       &level::trust_region_kernels, &level::softmax_kernels, &level::shrink_kernels, \
       &level::prox_kernels, &level::grid_kernels, &level::grid_noise_kernels,        \
-      &level::edges_kernels, &level::tv_flow_kernels, &level::boxes_kernels
+      &level::edges_kernels, &level::infidelity_kernels, &level::tv_flow_kernels,    \
+      &level::boxes_kernels
 
 HESSX_DECLARE_KERNELS(baseline)
 

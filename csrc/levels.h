@@ -6,6 +6,7 @@
 #include "eigh.h"
 #include "grid.h"
 #include "grid_noise.h"
+#include "infidelity.h"
 #include "moments.h"
 #include "noise.h"
 #include "prox.h"
@@ -92,6 +93,13 @@ struct TVFlowKernels {
   void (*solve)(const TVFlowCall& call);
 };
 
+struct InfidelityKernels {
+  void (*dots_float)(const PerturbationDotsCall<float>& call);
+  void (*dots_double)(const PerturbationDotsCall<double>& call);
+  void (*gradient_float)(const PerturbationGradientCall<float>& call);
+  void (*gradient_double)(const PerturbationGradientCall<double>& call);
+};
+
 struct BoxesKernels {
   void (*sums_float)(const BoxesCall<float>& call);
   void (*sums_double)(const BoxesCall<double>& call);
@@ -112,6 +120,7 @@ struct Level {
   const GridKernels* grid;
   const GridNoiseKernels* grid_noise;
   const EdgesKernels* edges;
+  const InfidelityKernels* infidelity;
   const TVFlowKernels* tv_flow;
   const BoxesKernels* boxes;
 };

@@ -3,10 +3,9 @@
 // lambdas do not pay for short sums.
 #include "prox.h"
 
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
+#include "array.h"
 #include "counts.h"
 #include "inner_products.h"
 #include "levels.h"
@@ -28,24 +27,6 @@ constexpr int STRIDE = PACKED + 16;
 constexpr int64_t CHUNKS = 8;
 // Lambdas that share one pass over the basis; it bounds the working storage.
 constexpr int MAX_TOGETHER = 8;
-
-// Storage that is not initialised: pages nobody touches cost nothing.
-template <class T>
-class Array {
- public:
-  explicit Array(int64_t size)
-      : data_(static_cast<T*>(std::aligned_alloc(
-            64, ceil_div(size * static_cast<int64_t>(sizeof(T)) + 1, 64) * 64))) {
-    if (data_ == nullptr) throw std::bad_alloc();
-  }
-  ~Array() { std::free(data_); }
-  Array(const Array&) = delete;
-  Array& operator=(const Array&) = delete;
-  T* operator+(int64_t offset) const { return data_ + offset; }
-
- private:
-  T* data_;
-};
 
 // The tiles of one chunk.
 struct Chunks {

@@ -6,17 +6,9 @@
 
 #include <cstdint>
 
-#include "host_device.h"
+#include "row_sets.h"
 
 namespace hessx {
-
-// Sets of rows (batch, rows, columns) whose columns lie side by side; strides in elements, a batch
-// stride of 0 shares one set.
-template <class Real>
-struct RowSets {
-  const Real* data;
-  int64_t batch_stride, row_stride;
-};
 
 // s = S(gradient + basis^T z, lambda1), never stored:
 // w (batch, lambdas, r) = basis s,

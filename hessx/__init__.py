@@ -34,6 +34,7 @@ from hessx.score import (
     infidelity,
     infidelity_perturb_func_decorator,
     perturbation_mse,
+    robust_infidelity,
     sensitivity_max,
 )
 from hessx.warmup import warmup
@@ -74,6 +75,7 @@ __all__ = [
     "optimal_explanation",
     "perturb",
     "perturbation_mse",
+    "robust_infidelity",
     "saliency_map",
     "sensitivity_max",
     "sigma_for_radius",

@@ -127,6 +127,14 @@ def check_positive(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be > 0 and finite, got {value}")
 
 
+def check_at_least_zero(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a number >= 0 and finite."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"{name} must be >= 0 and finite, got {value}")
+
+
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
     if value not in choices:

@@ -32,7 +32,7 @@ def warmup(
             grids take them for square pictures.
         dtype: float32, float64, bfloat16 or float16; where an op does not take the half types
             (eigenproblems, trust-region problems, softmax products, thresholds, grids and their
-            edges) it is float32.
+            edges, squares) it is float32.
         device: Device of the inputs to come; torch's default when not given.
 
     Raises:
@@ -107,6 +107,7 @@ def _run_ops(
     potential = ops.edge_divergence(edges, edges, *box, side, side)
     ops.edge_update(edges, edges, edges, potential, *box, ones[:, 0])
     ops.tv_flow(grid.double(), 1.0)
+    ops.box_sums_adjoint(ops.box_sums(grid, [side]), [side], side, side)
     # The kernel, and the library that solves what is larger.
     for k in {min(features, MAX_K), min(features, MAX_K + 1)}:
         ops.eigh(torch.diag_embed(ones[:, :k]))

@@ -237,6 +237,11 @@ def test_numpy_models() -> None:
         ({"inputs": pictures() / 0}, ValueError, "inputs must be finite"),
         ({"inputs": (pictures(), pictures(2))}, ValueError, "examples of one batch"),
         ({"inputs": ()}, ValueError, "empty tuple"),
+        (
+            {"inputs": torch.ones(3), "attributions": torch.ones(3), "seed": 0},
+            ValueError,
+            r"inputs must be \(B, \*shape\), got \(3,\)",
+        ),
         ({"baselines": "black"}, TypeError, "baselines must be"),
         ({"baselines": torch.zeros(2, 1, 4, 4)}, ValueError, "baselines must be of shape"),
         ({"perturb_func": noise, "baselines": (0, 0)}, ValueError, "one for each of 1 inputs"),

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from hessx.perturb import BoundPerturbation
 from hessx.query import BlackBoxQuery
-from hessx.score.perturb_call import PerturbCall, seeded_generators
+from hessx.query.generators import seeded_generators
+from hessx.score.perturb_call import PerturbCall
 
 # Draws are added in blocks of so many, fewer where a draw is long, whatever the batch sizes: sums
 # are rounded in the same places.
@@ -81,7 +82,7 @@ def draws_of_call(call: PerturbCall, row: Tensor, n: int, seed: int) -> Iterator
     """
     for first in range(0, n, _CALL_BLOCK):
         count = min(_CALL_BLOCK, n - first)
-        with seeded_generators(seed + first, row.device):
+        with seeded_generators(seed, row.device, first):
             ((perturbations, perturbed),) = call(row, count)
         u = perturbations.reshape(count, -1)
         if not u.is_floating_point():

@@ -148,10 +148,13 @@ def baseline_tensor(baselines: Any, inputs: Tensor) -> Tensor:
     Raises:
         TypeError: If ``inputs`` is not a tensor, or ``baselines`` neither None, a number nor a
             tensor.
-        ValueError: If the shape of ``baselines`` does not fit or it is not finite.
+        ValueError: If inputs have no shape, the shape of ``baselines`` does not fit, or it is not
+            finite.
     """
     if not isinstance(inputs, Tensor):
         raise TypeError(f"inputs must be a single tensor, got {type(inputs).__name__}")
+    if inputs.dim() < 2:
+        raise ValueError(f"inputs must be (B, *shape), got {tuple(inputs.shape)}")
     if baselines is None:
         return inputs.new_zeros(())
     if isinstance(baselines, (int, float)) and not isinstance(baselines, bool):

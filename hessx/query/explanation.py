@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hessx.query.model import count_saved, examples_in_memory
-from hessx.query.target import Contrast, Targets
+from hessx.query.row_arguments import RowArguments
 from hessx.run import Run
 
 # What autograd is taken to save for an example, in bytes a byte of the example, where it cannot
@@ -22,21 +21,13 @@ _UNCOUNTED_FACTOR = 256
 class ExplanationQuery:
     """An explanation function with its keyword arguments, asked for any rows of the inputs.
 
-    Four keyword arguments are known to belong to the inputs, as in Captum's methods, and are taken
-    row by row; all others are handed over as they are.
-
-    * ``target``: a list, tensor or array with an entry for each input (also within `Contrast` and
-      `Targets`);
-    * ``additional_forward_args``: tensors and arrays whose first dimension is the batch size;
-    * ``baselines`` and ``feature_mask``: tensors with one example for each input.
-
     Gradients are enabled for the function, whatever the caller's mode: it may call autograd.
 
     Args:
         explanation_func: From a tensor ``(N, *shape)``, or a tuple of such, to one or a tuple of
             tensors with N examples each.
         inputs: ``(B, *shape)`` each.
-        kwargs: Its keyword arguments.
+        kwargs: Its keyword arguments, taken as by `RowArguments`.
         run: The call's common arguments.
         takes_tuple: Whether it is given a tuple (or the only tensor).
 
@@ -65,11 +56,10 @@ class ExplanationQuery:
         self.inputs = tuple(x.clone() if x.is_inference() else x for x in inputs)
         self.returns_tuple = False
         self._function = explanation_func
-        self._kwargs = kwargs
+        self._arguments = RowArguments(kwargs, self.inputs)
         self._run = run
         self._takes_tuple = takes_tuple
         self._shapes: list[torch.Size] = []
-        _check_target(kwargs.get("target"), len(inputs[0]))
 
     def __call__(
         self, x: tuple[Tensor, ...], rows: Tensor, *, keep_graph: bool = False
@@ -104,7 +94,7 @@ class ExplanationQuery:
         Raises:
             TypeError: Also if a function that could have been given a tensor fails on a tuple.
         """
-        kwargs = self._kwargs if rows is None else self._of_rows(rows)
+        kwargs = self._arguments.given if rows is None else self._arguments(rows)
         device = self.inputs[0].device
         with torch.enable_grad(), self._run.callers_autocast(device):
             try:
@@ -189,32 +179,6 @@ class ExplanationQuery:
         self.returns_tuple = isinstance(found, tuple)
         return tensors
 
-    def _of_rows(self, rows: Tensor) -> dict[str, Any]:
-        taken = dict(self._kwargs)
-        n_rows = len(self.inputs[0])
-        if "target" in taken:
-            taken["target"] = _target_of(taken["target"], rows, n_rows)
-        if isinstance(args := taken.get("additional_forward_args"), tuple):
-            taken["additional_forward_args"] = tuple(_entries(a, rows, n_rows) for a in args)
-        elif args is not None:
-            taken["additional_forward_args"] = _entries(args, rows, n_rows)
-        for name in ("baselines", "feature_mask"):
-            values = taken.get(name)
-            if isinstance(values, tuple) and len(values) == len(self.inputs):
-                taken[name] = tuple(map(self._examples(rows), values, self.inputs))
-            elif isinstance(values, Tensor):
-                taken[name] = self._examples(rows)(values, self.inputs[0])
-        return taken
-
-    def _examples(self, rows: Tensor) -> Callable[[Any, Tensor], Any]:
-        def taken(value: Any, x: Tensor) -> Any:
-            # A batch of one broadcasts; it may also be a distribution to draw from.
-            if not isinstance(value, Tensor) or value.dim() != x.dim() or len(x) == 1:
-                return value
-            return _entries(value, rows, len(x))
-
-        return taken
-
 
 def check_tensors(inputs: Any, *, floating: bool = True) -> tuple[Tensor, ...]:
     """Return inputs, a tensor or a tuple of tensors of one batch size, as a tuple.
@@ -256,38 +220,3 @@ def _check_finite(found: tuple[Tensor, ...], rows: Tensor | None) -> None:
                 f"explanation_func returned {tensor[at].item()} for input row {row}: explanations "
                 "must be finite"
             )
-
-
-def _check_target(target: Any, n_rows: int) -> None:
-    if isinstance(target, Targets):
-        for entry in target.entries:
-            _check_target(entry, n_rows)
-    elif isinstance(target, Contrast):
-        _check_target(target.first, n_rows)
-        _check_target(target.second, n_rows)
-    elif isinstance(target, (list, np.ndarray, Tensor)):
-        length = 1 if not isinstance(target, list) and target.ndim == 0 else len(target)
-        if length not in (1, n_rows):
-            raise ValueError(
-                f"target must have one entry for each of {n_rows} inputs, got {length}"
-            )
-
-
-def _target_of(target: Any, rows: Tensor, n_rows: int) -> Any:
-    if isinstance(target, Targets):
-        return Targets([_target_of(entry, rows, n_rows) for entry in target.entries])
-    if isinstance(target, Contrast):
-        first, second = (_target_of(t, rows, n_rows) for t in (target.first, target.second))
-        return Contrast(first, second)
-    if isinstance(target, list) and len(target) == n_rows:
-        return [target[row] for row in rows.tolist()]
-    return _entries(target, rows, n_rows)
-
-
-def _entries(value: Any, rows: Tensor, n_rows: int) -> Any:
-    """Return the rows' own entries of a tensor or array that has one for each input."""
-    if not isinstance(value, (Tensor, np.ndarray)) or value.shape[:1] != (n_rows,):
-        return value
-    if isinstance(value, Tensor):
-        return value[rows.to(value.device)]
-    return value[rows.numpy(force=True)]

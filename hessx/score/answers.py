@@ -10,10 +10,10 @@ from torch import Tensor
 
 from hessx import ops
 from hessx.perturb import BoundPerturbation
-from hessx.query import BlackBoxQuery
+from hessx.query import BlackBoxQuery, seeded_generators
 from hessx.query.joined import Joined
 from hessx.run import Run
-from hessx.score.perturb_call import PerturbCall, seeded_generators
+from hessx.score.perturb_call import PerturbCall
 
 # Perturbations that a function of the user's draws at once where a seed is given: the generators
 # are seeded anew for each such block, whatever the batches.
@@ -34,6 +34,17 @@ class Answers:
     dots: Tensor
     differences: Tensor
     weights: Tensor | None = None
+
+    def scale(self) -> Tensor:
+        """Return ``E[I^T Phi (f(x) - f(x - I))] / E[(I^T Phi)^2]``, ``(B, T, K)``."""
+        size = self.mean(self.dots.square())
+        products = self.mean(self.dots * self.differences[..., None])
+        return products / torch.where(size > 0, size, 1.0)
+
+    def errors(self, scale: Tensor | None = None) -> Tensor:
+        """Return ``I^T Phi - (f(x) - f(x - I))``, ``(B, n, T, K)``, of explanations scaled."""
+        dots = self.dots if scale is None else self.dots * scale[:, None]
+        return dots - self.differences[..., None]
 
     def mean(self, values: Tensor) -> Tensor:
         """Return the mean over the perturbations of values ``(B, n, ...)``."""
@@ -65,7 +76,7 @@ def answers_by_number(
     """
     n_rows, n_targets, n_kinds, _ = explanations.shape
     rows = torch.arange(n_rows, device=explanations.device)
-    shaped = explanations.movedim(0, 2).unflatten(-1, law.inputs.shape[1:])
+    shaped = explanations.movedim(0, 2).reshape(n_targets, n_kinds, *law.inputs.shape)
     w = law.project(shaped, rows).movedim(2, 0)
     size = law.size if n is None else n
     assert size is not None
@@ -121,7 +132,7 @@ def answers_of_calls(
     dots = explanations[0].new_zeros(n_rows, n, n_targets, n_kinds, dtype=torch.float64)
     differences = explanations[0].new_empty(n_rows, n, n_targets, dtype=torch.float64)
     with run.progress(n_rows * n, "infidelity", "call") as bar:
-        for rows, part, pairs in _pieces(call, n, seed, run):
+        for rows, part, pairs in called(call, n, seed, run):
             count = part.stop - part.start
             for (perturbations, _), a in zip(pairs, explanations, strict=True):
                 change = perturbations.reshape(len(rows), count, -1)
@@ -132,16 +143,16 @@ def answers_of_calls(
             perturbed = tuple(y for _, y in pairs)
             x = perturbed[0] if len(perturbed) == 1 else joined.join(perturbed)
             owner = rows.repeat_interleave(count)
-            values = []
-            for some in torch.arange(len(x), device=x.device).split(query.examples_per_batch):
-                values.append(query.values(x[some], owner[some]).double())
+            step, values = query.examples_per_batch, []
+            for some, whose in zip(x.split(step), owner.split(step), strict=True):
+                values.append(query.values(some, whose).double())
                 bar.update(len(some))
-            values = torch.cat(values).unflatten(0, (len(rows), count))
-            differences[rows, part] = query.value[rows].double()[:, None] - values
+            found = torch.cat(values).unflatten(0, (len(rows), count))
+            differences[rows, part] = query.value[rows].double()[:, None] - found
     return Answers(dots, differences)
 
 
-def _pieces(
+def called(
     call: PerturbCall, n: int, seed: int | None, run: Run
 ) -> Iterator[tuple[Tensor, slice, list[tuple[Tensor, Tensor]]]]:
     """Yield rows, the numbers of perturbations, and for each input perturbations and inputs."""
@@ -156,7 +167,7 @@ def _pieces(
     for row in rows.split(1):
         for first in range(0, n, _BLOCK):
             count = min(_BLOCK, n - first)
-            with seeded_generators(seed + first, device):
+            with seeded_generators(seed, device, first):
                 found = call(row, count)
             yield row, slice(first, first + count), found
 

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from hessx.perturb import BoundPerturbation, Perturbation
 from hessx.query import BlackBoxQuery, Targets
+from hessx.query.explanation import check_tensors
 from hessx.query.joined import Joined
 from hessx.query.model import check_mode
-from hessx.run import Run, check_inputs, check_int
-from hessx.score.answers import Answers, answers_by_number, answers_of_calls
+from hessx.run import Run, check_int
+from hessx.score.answers import answers_by_number, answers_of_calls
 from hessx.score.perturb_call import PerturbCall, as_tuple, single
 
 
@@ -46,9 +47,9 @@ def infidelity(
             ``(N,)`` or ``(N, c)``; no gradient is needed, and NumPy arrays may be returned.
         perturb_func: A law of ``hessx.perturb``, or a function of inputs (and baselines, if given)
             that returns perturbations I and perturbed inputs ``x - I``, each shaped like its
-            inputs; where those are a tuple, tuples. For explanations that have the input multiplied in
-            (global ones) the perturbations are ``I / (x - baseline)``, which is what the masks of
-            ``hessx.perturb`` return. One decorated with
+            inputs; where those are a tuple, tuples. For explanations that have the input multiplied
+            in (global ones) the perturbations are ``I / (x - baseline)``, which is what the masks
+            of ``hessx.perturb`` return. One decorated with
             :func:`hessx.infidelity_perturb_func_decorator` returns perturbed inputs alone.
         inputs: ``(B, *shape)``, finite, or a tuple of such.
         attributions: Like ``inputs``, or with a leading axis of K explanations, ``(K, B, *shape)``.
@@ -112,36 +113,27 @@ def infidelity(
     for name, value in (("normalize", normalize), ("return_stderr", return_stderr)):
         if not isinstance(value, bool):
             raise TypeError(f"{name} must be True or False, got {value!r}")
-    tensors = _checked_inputs(inputs)
+    tensors = check_tensors(inputs)
     lead, explanations = _checked_attributions(attributions, tensors, target)
-    law = _law(perturb_func, tensors, baselines, n_perturb_samples, seed)
+    law = law_of(perturb_func, tensors, baselines, n_perturb_samples, seed)
     with run.own_arithmetic(tensors[0].device):
-        query = _query(forward_func, tensors, target, run)
+        query = black_box_of(forward_func, tensors, target, run)
         if law is not None:
             answers = answers_by_number(query, law, explanations[0], n_perturb_samples, run)
         else:
             assert n_perturb_samples is not None
             call = PerturbCall(perturb_func, tensors, baselines)
             answers = answers_of_calls(query, call, explanations, n_perturb_samples, seed, run)
-        scores = _scores(answers, normalize)
+        errors = answers.errors(answers.scale() if normalize else None).square()
+        scores = answers.mean(errors), answers.stderr(errors)
     score, stderr = (found.movedim(0, -1).reshape(*lead, -1) for found in scores)
     return (score, stderr) if return_stderr else score
 
 
-def _scores(answers: Answers, normalize: bool) -> tuple[Tensor, Tensor]:
-    """Return the scores and their standard errors, ``(B, T, K)``."""
-    dots, differences = answers.dots, answers.differences[..., None]
-    if normalize:
-        size = answers.mean(dots.square())
-        beta = answers.mean(dots * differences) / torch.where(size > 0, size, 1.0)
-        dots = dots * beta[:, None]
-    errors = (dots - differences).square()
-    return answers.mean(errors), answers.stderr(errors)
-
-
-def _query(
+def black_box_of(
     forward_func: Callable[..., Any], tensors: tuple[Tensor, ...], target: Any, run: Run
 ) -> BlackBoxQuery:
+    """Return a query of the model, of joined inputs where there are several."""
     if len(tensors) == 1:
         return BlackBoxQuery(forward_func, tensors[0], target, run)
     check_mode(forward_func)
@@ -149,7 +141,7 @@ def _query(
     return BlackBoxQuery(joined.wrap(forward_func), joined.join(tensors), target, run)
 
 
-def _law(
+def law_of(
     perturb_func: Any, tensors: tuple[Tensor, ...], baselines: Any, n: int | None, seed: int | None
 ) -> BoundPerturbation | None:
     """Return the law to draw by number or to list, or None where a function is called."""
@@ -175,21 +167,6 @@ def _law(
             "perturbations for such inputs"
         )
     return law
-
-
-def _checked_inputs(inputs: Any) -> tuple[Tensor, ...]:
-    tensors = as_tuple(inputs)
-    if not tensors:
-        raise ValueError("inputs must be a tensor or a tuple of tensors, got an empty tuple")
-    for i, tensor in enumerate(tensors):
-        check_inputs(tensor, "inputs" if len(tensors) == 1 else f"inputs[{i}]")
-        if len(tensor) != len(tensors[0]) or tensor.device != tensors[0].device:
-            raise ValueError(
-                f"inputs must be examples of one batch on one device: inputs[0] has "
-                f"{len(tensors[0])} on {tensors[0].device}, inputs[{i}] {len(tensor)} on "
-                f"{tensor.device}"
-            )
-    return tensors
 
 
 def _checked_attributions(
@@ -221,8 +198,8 @@ def _checked_attributions(
         leads.append(lead)
         # Half types go exactly into float32.
         exact = a.detach().to(torch.promote_types(a.dtype, torch.float32))
-        split = exact.reshape(*(several or (1,)), -1, *x.shape)
-        explanations.append(split.movedim(2, 0).flatten(3))
+        split = exact.reshape(*(several or (1,)), -1, len(x), x[0].numel())
+        explanations.append(split.movedim(2, 0))
     if any(lead != leads[0] for lead in leads):
         raise ValueError(f"attributions must have the same leading axes, got {leads}")
     return leads[0], explanations

@@ -14,7 +14,7 @@ from torch import Tensor
 from hessx.perturb.neighbours import Neighbours
 from hessx.perturb.perturbation import Perturbation
 from hessx.query import ExplanationQuery, check_tensors, seeded_generators
-from hessx.run import Run, check_choice, check_int
+from hessx.run import Run, check_at_least_zero, check_choice, check_int
 
 _STREAM = 210
 # Points that a function of the user's draws at once where a seed is given: the generators are
@@ -106,7 +106,8 @@ def sensitivity_max(
     )
     by_default = seed is not None and perturb_func is None
     tensors = check_tensors(inputs, floating=by_default)
-    radius = _checked_radius(perturb_radius)
+    check_at_least_zero("perturb_radius", perturb_radius)
+    radius = float(perturb_radius)
     perturb = None if perturb_func is None else _with_radius(perturb_func, radius)
     check_int("n_perturb_samples", n_perturb_samples, 1)
     order = _norm_order(norm_ord)
@@ -290,14 +291,6 @@ def _with_radius(perturb_func: Any, radius: float) -> Callable[..., Any]:
     if len(signature(perturb_func).parameters) > 1:
         return lambda x: perturb_func(x, radius)
     return perturb_func
-
-
-def _checked_radius(radius: Any) -> float:
-    if isinstance(radius, bool) or not isinstance(radius, (int, float)):
-        raise TypeError(f"perturb_radius must be a number, got {radius!r}")
-    if not (radius >= 0 and math.isfinite(radius)):
-        raise ValueError(f"perturb_radius must be >= 0 and finite, got {radius}")
-    return float(radius)
 
 
 def _norm_order(norm_ord: Any) -> float:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from hessx.ops.boxes import triton as boxes
+from hessx.ops.boxes.rules import box_count
 from hessx.ops.edges import triton as edges
 from hessx.ops.eigh import cuda as eigh
 from hessx.ops.grid import triton as grid
@@ -350,6 +352,22 @@ def _grid(op: str, p1: int, p2: int, dtype: torch.dtype, *, n: int = 256) -> Lau
     )
 
 
+def _boxes(op: str, p: int, dtype: torch.dtype, *, n: int = 256) -> Launch:
+    """Squares of one side; windows begin anywhere."""
+    side = 10
+    picture = torch.empty(n, p, p, dtype=dtype)
+    sums = torch.empty(n, box_count(p, p, [side]), dtype=dtype)
+    # A ladder of sums along each axis; the adjoint adds up the sides.
+    operations = {"float64": 8.0 * sums.numel() + (picture.numel() if op == "adjoint" else 0)}
+    return Launch(
+        run=(lambda: boxes.box_sums(picture, [side]))
+        if op == "sums"
+        else (lambda: boxes.box_sums_adjoint(sums, [side], p, p)),
+        work=Work(_bytes(picture, sums), operations),
+        contiguous=False,
+    )
+
+
 # Every kernel, tile, type and layout; `EVERYDAY` are those that each run of the tests compiles.
 TRITON = {
     "uniform-float32": _noise("uniform", FLOAT32),
@@ -428,6 +446,11 @@ TRITON = {
         )
         if p1 > 1 or not op.startswith("curl")
     },
+    **{
+        f"boxes-{op}-{p}-{str(dtype)[6:]}": _boxes(op, p, dtype, n=n)
+        for op in ("sums", "adjoint")
+        for n, p, dtype in ((256, 28, FLOAT32), (8, 224, FLOAT32), (8, 224, FLOAT64))
+    },
     "grid-normal-7-float32": _grid_normal(7, 7, FLOAT32),
     "grid-normal-28-float32": _grid_normal(28, 28, FLOAT32),
     "grid-normal-224-float32": _grid_normal(224, 224, FLOAT32, n=64),
@@ -471,5 +494,6 @@ EVERYDAY = {
     "grid-laplacian-224x224-float32",
     "grid-normal-28-float32",
     "edge-update-224-float32",
+    "boxes-adjoint-224-float32",
     *CUDA,
 }

@@ -32,6 +32,7 @@ from tests.gpu.ptx.kernel import load
 from tests.gpu.ptx.triton_launches import executed_launches
 
 TRITON_OPS = ["noise", "moments", "softmax", "shrink", "prox", "grid", "grid_noise", "edges"]
+TRITON_OPS += ["boxes"]
 CUDA_OPS = ["eigh", "trust_region"]
 CASES = {op: import_module(f"tests.gpu.checks.{op}").CASES for op in (*TRITON_OPS, *CUDA_OPS)}
 
@@ -51,6 +52,7 @@ FAST = {
     ),
     "grid_noise": ("2x2-float32", "6x5-float64", "bfloat16"),
     "edges": ("6x5-float32", "4x17-float64", "in-place-2x2", "squares-in-order"),
+    "boxes": ("sums-4x6-3-1-4-float32", "adjoint-5x9-2-5-float64", "adjoint-4x6-3-1-4-float32"),
     "eigh": (
         *("eigh-1-float64", "eigh-2-float32", "eigh-8-float32", "eigh-8-float64", "eigh-empty"),
         *("eigh-5-float32-strided", "eigh-6-float64-strided", "eigh-easy-float64"),

@@ -59,6 +59,34 @@ def check_gradient(
             raise ValueError(f"{name} must have shape {letters}, {shape}, got {tuple(x.shape)}")
 
 
+# Inputs that share perturbations are taken for one input with all of their explanations: the
+# perturbations are then read once, not once for each input.
+
+
+def attributions_together(perturbations: torch.Tensor, attributions: torch.Tensor) -> torch.Tensor:
+    """Put (N, K, d) side by side, (1, N K, d), where perturbations are shared."""
+    batch, explanations, d = attributions.shape
+    if perturbations.shape[0] == batch:
+        return attributions
+    return attributions.reshape(1, batch * explanations, d)
+
+
+def dots_together(perturbations: torch.Tensor, dots: torch.Tensor) -> torch.Tensor:
+    """Put (N, n, K) side by side, (1, n, N K), where perturbations are shared."""
+    batch, n, explanations = dots.shape
+    if perturbations.shape[0] == batch:
+        return dots
+    return dots.transpose(0, 1).reshape(1, n, batch * explanations)
+
+
+def dots_apart(dots: torch.Tensor, batch: int) -> torch.Tensor:
+    """Undo `dots_together`, contiguous."""
+    if dots.shape[0] == batch:
+        return dots
+    _, n, count = dots.shape
+    return dots.view(n, batch, count // max(1, batch)).transpose(0, 1).contiguous()
+
+
 def perturbation_dots_fake(perturbations: torch.Tensor, attributions: torch.Tensor) -> torch.Tensor:
     """Give an empty output of perturbation_dots."""
     check_dots(perturbations, attributions)

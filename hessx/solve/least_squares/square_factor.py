@@ -14,6 +14,8 @@ from hessx.solve.least_squares.square_matrices import kronecker_gram
 
 # Condition above which a ridge is added on its own: four of sixteen digits are left.
 CONDITION_BOUND = 1e12
+# Condition above which a factor owes its existence to rounding errors.
+_SINGULAR = 1e15
 # All factors that are kept, together: six of 48 x 48 pixels, a hundred of 28 x 28.
 _CACHE_BYTES = 2**28
 # Vectors and steps of the iterations that estimate extreme eigenvalues, to some percent.
@@ -90,7 +92,7 @@ def _make(
     moment = kronecker_gram(p1, p2, sides, device)
     moment /= sum((p1 - side + 1) * (p2 - side + 1) for side in sides)
     factor = _factored(moment, ridge or 0.0)
-    if ridge is None and (factor is None or not factor.condition <= CONDITION_BOUND):
+    if ridge is None and (factor is None or factor.condition > CONDITION_BOUND):
         # No entry is negative: the largest row sum bounds the largest eigenvalue.
         ridge = moment.sum(1).max().item() / CONDITION_BOUND
         factor = _factored(moment, ridge)
@@ -112,7 +114,8 @@ def _factored(moment: Tensor, ridge: float) -> Factor | None:
     factor = Factor(lower, ridge, condition=float("nan"))
     largest = _largest_eigenvalue(lambda v: v @ shifted, moment)
     smallest = 1 / _largest_eigenvalue(factor.solve, moment)
-    return Factor(lower, ridge, largest / smallest)
+    condition = largest / smallest
+    return Factor(lower, ridge, condition) if condition < _SINGULAR else None
 
 
 def _largest_eigenvalue(product: Any, like: Tensor) -> float:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 import hessx
+from hessx.ops.boxes.rules import box_count
 
 REALS = (torch.float32, torch.float64)
 HALVES = (torch.bfloat16, torch.float16)
 N, M, L, BATCH = 300, 33, 19, 4
+_SIDES = [3, 1, 10]
 
 
 def numbers(*shape: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
@@ -108,8 +110,14 @@ def _edge_vectors(dtype: torch.dtype) -> tuple[Tensor, ...]:
     return (numbers(BATCH, 2 * M * L - M - L, dtype=dtype),)
 
 
-def _grid(op: Callable[..., Tensor], *size: int) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def _grid(
+    op: Callable[..., Tensor], *size: int | list[int]
+) -> Callable[[Tensor], tuple[Tensor, ...]]:
     return lambda x: (op(x, *size),)
+
+
+def _box_numbers(dtype: torch.dtype) -> tuple[Tensor, ...]:
+    return (numbers(BATCH, box_count(M, L, _SIDES), dtype=dtype),)
 
 
 def _pictures(like: Tensor) -> tuple[Tensor, ...]:
@@ -170,6 +178,14 @@ CALLS = {
     "grid_laplacian": Call(_pixels, _grid(hessx.ops.grid_laplacian), REALS, 4),
     "grid_curl": Call(_edge_vectors, _grid(hessx.ops.grid_curl, M, L), REALS, 3),
     "grid_curl_adjoint": Call(_pixels, _grid(hessx.ops.grid_curl_adjoint), REALS, 1),
+    # Sums of all terms are larger than any one: roundings stay small beside the largest sum.
+    "box_sums": Call(_pixels, _grid(hessx.ops.box_sums, _SIDES), REALS, 2 * max(_SIDES)),
+    "box_sums_adjoint": Call(
+        _box_numbers,
+        _grid(hessx.ops.box_sums_adjoint, _SIDES, M, L),
+        REALS,
+        2 * max(_SIDES) + len(_SIDES),
+    ),
 }
 CASES = [(name, dtype) for name, call in CALLS.items() for dtype in call.dtypes]
 

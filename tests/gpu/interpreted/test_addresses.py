@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hessx.ops.boxes import triton as boxes
 from hessx.ops.edges import triton as edges
 from hessx.ops.grid import triton as grid
 from hessx.ops.grid_noise import triton as grid_noise
@@ -121,6 +122,13 @@ def test_entries_of_grids(monkeypatch, name):
     x, *size = arguments(name, 2, 3, 4, torch.float32)
     monkeypatch.setattr(grid, "entries", lambda tensor: _Strided.of(tensor, 0))
     assert _first_stray(x, lambda: getattr(grid, name)(x, *size)) == _STRIDE
+
+
+def test_entries_of_boxes(monkeypatch):
+    monkeypatch.setattr(boxes, "entries", lambda tensor: _Strided.of(tensor, 0))
+    x, w = torch.ones(2, 3, 4), torch.ones(2, 6)
+    assert _first_stray(x, lambda: boxes.box_sums(x, [2])) == _STRIDE
+    assert _first_stray(w, lambda: boxes.box_sums_adjoint(w, [2], 3, 4)) == _STRIDE
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
