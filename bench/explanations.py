@@ -139,6 +139,19 @@ def multiplied(explain: Explanation) -> Explanation:
     return product
 
 
+def without_dummies(explain: Explanation) -> Explanation:
+    """Leave out what Shapley values say of pixels that are 0 already.
+
+    Removing them changes nothing, so that their Shapley values are 0: what a regression on drawn
+    coalitions finds there is its noise.
+    """
+
+    def answer(inputs: Tensor, target: Tensor) -> Tensor:
+        return explain(inputs, target) * (inputs != 0)
+
+    return answer
+
+
 class Remembered:
     """An explanation that answers the same question once.
 

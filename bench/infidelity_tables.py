@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from bench.explanations import (
     optimal,
     smooth_grad,
     smoothed,
+    without_dummies,
 )
 from bench.infidelity_scores import Method, Scores, score, smoothing_effects, table
 from bench.pictures import OUT, Panel, draw_panels, write_table
@@ -161,7 +162,10 @@ def global_methods(net: nn.Module, basic: dict[str, Explanation], optima: Optima
     methods = _methods(products)
     for name, law in global_laws().items():
         samples = None if name == SQUARE else optima.samples
-        methods += _optimal_methods(name, optimal(net, law, samples), optima)
+        found = _optimal_methods(name, optimal(net, law, samples), optima)
+        if name == SHAP:
+            found = [replace(one, explain=without_dummies(one.explain)) for one in found]
+        methods += found
     return methods
 
 

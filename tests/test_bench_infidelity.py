@@ -283,6 +283,11 @@ def test_global_methods_are_in_the_papers_order(net):
     assert [method.name for method in methods][:2] == ["Grad", "Grad smoothed"]
     assert [method.name for method in methods][-2:] == ["Square", "SHAP"]
     assert methods[1].smooth_of == "Grad"
+    # A black pixel is a dummy player.
+    x = torch.zeros(1, 1, 28, 28)
+    x[..., 10:14, 10:14] = 1
+    shapley = methods[-1].explain(x, TARGET[:1])
+    assert (shapley != 0).equal(x != 0)
 
 
 def test_tables_of_squares_and_nets(tmp_path, capsys):
