@@ -7,6 +7,8 @@ few are of one of the ten classes.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -59,7 +61,7 @@ def cifar_net() -> CifarNet:
         MissingDataError: If they were not fetched.
     """
     net = CifarNet().eval()
-    net.load_state_dict(_read(net))
+    net.load_state_dict(_read(net, require_file(CIFAR_NET)))
     return net
 
 
@@ -71,12 +73,12 @@ def small_photograph(name: str) -> Tensor:
     return torch.from_numpy(small.astype(np.float32)).permute(2, 0, 1)[None] / 255
 
 
-def _read(net: CifarNet) -> dict[str, Tensor]:
+def _read(net: CifarNet, path: Path) -> dict[str, Tensor]:
     """Return the net's state from Keras's HDF5."""
     import h5py
 
     state = {name: value for name, value in net.state_dict().items() if "tracked" in name}
-    with h5py.File(require_file(CIFAR_NET)) as file:
+    with h5py.File(path) as file:
         weights = file["model_weights"]
 
         def array(layer: str, name: str) -> Tensor:
