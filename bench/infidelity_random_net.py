@@ -2,8 +2,8 @@
 
 ``python -m bench.infidelity_random_net`` explains photographs by EfficientNet-Lite0 and by the
 same net with all of its layers re-initialised, always the class that the trained one predicts. It
-prints the rank correlation of each method's two maps on 28 x 28 cells: of signed maps, and of
-magnitudes. The optimal explanation is that of all squares of two sides, so that it has no noise
+prints the rank correlation of each method's two maps on 14 x 14 cells: of signed maps, and of
+magnitudes. The optimal explanation is that of all squares of four sides, so that it has no noise
 of sampling.
 """
 
@@ -29,8 +29,8 @@ from bench.pictures import OUT, Panel, draw_panels, write_table
 from hessx.plot import diverging_colors, symmetric_limit
 
 PHOTOGRAPHS = ("coffee", "chelsea", "motorcycle", "rocket")
-CELLS = (28, 28)
-SIDES = (3, 6)
+CELLS = (14, 14)
+SIDES = (1, 2, 3, 4)
 OPTIMAL = "Square"
 # By photograph, then by method: (3, H, W).
 Maps = dict[str, dict[str, Tensor]]
