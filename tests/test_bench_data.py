@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bench import data
+from bench.cifar import CLASSES, cifar_net, small_photograph
 from bench.photographs import FETCHED_PHOTOGRAPHS, PHOTOGRAPHS, RECOGNISED, photograph
 from bench.squeezenet import CROP, SqueezeNet, squeezenet
 
@@ -50,7 +51,20 @@ def test_squeezenet_recognises_photographs():
             assert expected in top_class(classifier, name)[0]
 
 
+@pytest.mark.skipif(not data.CIFAR_NET.exists(), reason="run python -m bench.data")
+def test_cifar_net_recognises_a_cat():
+    """Its layers are where Keras has them: any other order gives noise."""
+    pytest.importorskip("h5py")
+    with torch.no_grad():
+        probability, best = cifar_net()(small_photograph("chelsea")).softmax(1)[0].max(0)
+    assert CLASSES[best] == "cat"
+    assert probability > 0.7
+
+
 def test_missing_data_say_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.cifar.CIFAR_NET", tmp_path / "cnn_model.h5")
+    with pytest.raises(FileNotFoundError, match=r"cnn_model\.h5 is missing: run python -m bench"):
+        cifar_net()
     monkeypatch.setattr("bench.squeezenet.SQUEEZENET", tmp_path / "weights.h5")
     with pytest.raises(FileNotFoundError, match=r"weights\.h5 is missing: run python -m bench"):
         squeezenet()
