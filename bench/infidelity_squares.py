@@ -40,6 +40,7 @@ def main() -> None:
     )
     parser.add_argument("--nets", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--samples", nargs="+", type=int, help="that optima are fitted to")
+    parser.add_argument("--ridges", nargs="+", type=float, help="beside fits without one")
     parser.add_argument("--draws", type=int, help="held out, that score")
     parser.add_argument("--photographs", nargs="+")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of tables and pictures")
@@ -52,7 +53,9 @@ def main() -> None:
         for photograph in options.photographs or setting.photographs:
             start = time.perf_counter()
             samples = options.samples or setting.samples
-            found.append(explained(setting, photograph, samples, options.draws or setting.draws))
+            ridges = setting.ridges if options.ridges is None else options.ridges
+            draws = options.draws or setting.draws
+            found.append(explained(setting, photograph, samples, ridges, draws))
             print(f"{found[-1].title}: {time.perf_counter() - start:.0f} s", flush=True)
         write_table(every(found), options.out / f"infidelity_squares_{name}_all.csv", show=False)
         write_table(table(found), options.out / f"infidelity_squares_{name}.csv")
@@ -72,6 +75,7 @@ class Setting:
         class_names: Of its classes.
         photographs: Their names.
         samples: Numbers of squares that optima are fitted to.
+        ridges: Of optima beside those without one.
         draws: Number of squares that score.
     """
 
@@ -83,6 +87,7 @@ class Setting:
     class_names: Sequence[str]
     photographs: Sequence[str]
     samples: Sequence[int]
+    ridges: Sequence[float]
     draws: int
 
 
@@ -98,6 +103,7 @@ def _cifar() -> Setting:
         class_names=CLASSES,
         photographs=SMALL_PHOTOGRAPHS,
         samples=(1000, 4000),
+        ridges=(0.03,),
         draws=1000,
     )
 
@@ -114,6 +120,7 @@ def _efficientnet() -> Setting:
         class_names=[name.partition(",")[0] for name in subject.classifier.class_names],
         photographs=LARGE_PHOTOGRAPHS,
         samples=(500, 2000),
+        ridges=(0.3,),
         draws=500,
     )
 
@@ -140,7 +147,9 @@ class Explained:
     answer: float
 
 
-def explained(setting: Setting, photograph: str, samples: Sequence[int], draws: int) -> Explained:
+def explained(
+    setting: Setting, photograph: str, samples: Sequence[int], ridges: Sequence[float], draws: int
+) -> Explained:
     """Explain a photograph by every method and score it on squares that none was fitted to."""
     net, x = setting.asked.net, setting.inputs(photograph)
     number, probability = predicted(net, x)
@@ -148,8 +157,12 @@ def explained(setting: Setting, photograph: str, samples: Sequence[int], draws: 
     methods = picture_explanations(setting.asked, guided=setting.guided)
     maps = {name: explain(x, target) for name, explain in methods.items()}
     for n in samples:
-        best = hessx.optimal_explanation(net, x, target, perturb_func=setting.law, n_samples=n)
-        maps[f"{OPTIMAL}, n = {n}"] = best.attributions.to(x)
+        for ridge in ("auto", *ridges):
+            best = hessx.optimal_explanation(
+                net, x, target, perturb_func=setting.law, n_samples=n, ridge=ridge
+            )
+            name = f"{OPTIMAL}, n = {n}" + (f", ridge {ridge:g}" if ridge != "auto" else "")
+            maps[name] = best.attributions.to(x)
     found = infidelities(net, setting.law, x, target, maps, draws)
     return Explained(
         f"{photograph}: {setting.class_names[number]} {probability:.2f}",
