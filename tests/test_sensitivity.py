@@ -317,3 +317,25 @@ def test_builtins_perturb(seed: int | None):
     found = hessx.sensitivity_max(lambda x: x, X, torch.relu, seed=seed)
     expected = (X.relu() - X).flatten(1).norm(dim=1) / X.flatten(1).norm(dim=1)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("batch", [X, X[:1]])
+def test_as_captum_functions_may_fill_one_buffer_in_every_call(batch: Tensor):
+    buffer = torch.empty_like(batch)
+    arguments: dict[str, Any] = dict(max_examples_per_batch=len(batch), normalize=None)
+
+    def square(x: tuple[Tensor]) -> Tensor:
+        return x[0].square()
+
+    torch.manual_seed(0)
+    expected = hessx.sensitivity_max(square, batch, **arguments)
+    torch.manual_seed(0)
+    found = hessx.sensitivity_max(lambda x: buffer.copy_(square(x)), batch, **arguments)
+    assert torch.equal(found, expected)
+    assert (found > 0).all()
+
+
+def test_numbers_whose_sum_is_not_finite():
+    big = torch.full((1, 4), 3e38)
+    found = hessx.sensitivity_max(lambda x: x, big, lambda x: x / 2, n_perturb_samples=3, seed=0)
+    torch.testing.assert_close(found, torch.tensor([0.5], dtype=torch.float64))

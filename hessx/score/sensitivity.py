@@ -202,7 +202,8 @@ class _Change:
     def __init__(self, clean: tuple[Tensor, ...], order: float, normalize: str | None):
         self._order = order
         self._unit = normalize == "unit"
-        self._clean = _joined(clean)
+        # A copy: the function may fill one buffer in every call.
+        self._clean = _joined(clean).clone()
         size = self._size(self._clean)
         self._scale = size if normalize == "captum" else torch.ones_like(size)
         if self._unit:
@@ -215,7 +216,8 @@ class _Change:
         explained = _joined(found)
         if self._unit:
             explained = explained / self._size(explained)[:, None]
-        change = explained - self._clean[rows]
+        # A single one is not repeated: it broadcasts.
+        change = explained - (self._clean if len(self._clean) == 1 else self._clean[rows])
         return torch.linalg.vector_norm(change, self._order, dim=1) / self._scale[rows]
 
     def _size(self, explained: Tensor) -> Tensor:
@@ -261,7 +263,8 @@ def _checked_points(
     shapes, expected = ([tuple(t.shape) for t in some] for some in (tensors, x))
     if shapes != expected:
         raise ValueError(f"perturb_func must return inputs of shape {expected}, got {shapes}")
-    if not all(t.isfinite().all() for t in tensors):
+    # The sum takes one pass and no memory; finite numbers can overflow it.
+    if not all(t.sum().isfinite() or t.isfinite().all() for t in tensors):
         raise ValueError("perturb_func must return finite numbers")
     return found
 
@@ -279,7 +282,9 @@ def _uniform_noise(inputs: Tensor | tuple[Tensor, ...], radius: float) -> tuple[
 
 
 def _joined(explanations: tuple[Tensor, ...]) -> Tensor:
-    return torch.cat([e.reshape(len(e), -1).double() for e in explanations], 1)
+    """Return them as rows in float64, which may be the memory of the only one."""
+    rows = [e.reshape(len(e), -1).double() for e in explanations]
+    return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
 
 
 def _with_radius(perturb_func: Any, radius: float) -> Callable[..., Any]:
