@@ -218,7 +218,8 @@ def draw(found: Sequence[Explained], path: Path) -> None:
             share = one.infidelity[method] / one.answer
             panels.append(Panel(colours, f"{share:.2f}"))
         lines[one.title.replace(": ", "\n")] = panels
-    draw_panels(lines, ["image", *found[0].maps], path)
+    titles = [method.replace(", ", "\n") for method in found[0].maps]
+    draw_panels(lines, ["image", *titles], path)
 
 
 if __name__ == "__main__":
