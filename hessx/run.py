@@ -163,16 +163,49 @@ def checked_range(name: str, value: Any) -> tuple[float, float] | None:
 
 def check_inputs(inputs: Any, name: str = "inputs") -> None:
     """Raise unless ``inputs`` is a finite floating-point tensor ``(B, *shape)``, B >= 1."""
-    if not isinstance(inputs, Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(inputs).__name__}")
-    if not inputs.is_floating_point():
-        raise TypeError(f"{name} must be floating point, got {inputs.dtype}")
-    if inputs.dim() < 2 or inputs.numel() == 0:
-        raise ValueError(f"{name} must be (B, *shape) and not empty, got {tuple(inputs.shape)}")
-    bad = ~inputs.isfinite()
+    _check_examples(inputs, name, least_dims=2, floating=True)
+
+
+def check_tensors(inputs: Any, *, floating: bool = True) -> tuple[Tensor, ...]:
+    """Return inputs, a tensor or a tuple of tensors of one batch size, as a tuple.
+
+    An example may be a single number.
+
+    Raises:
+        TypeError: If they are not, or, with ``floating``, if one is not of floating point.
+        ValueError: If they are empty, of several batch sizes or devices, or not finite.
+    """
+    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not tensors:
+        raise ValueError("inputs must be a tensor or a tuple of tensors, got an empty tuple")
+    for i, x in enumerate(tensors):
+        name = f"inputs[{i}]" if isinstance(inputs, tuple) else "inputs"
+        _check_examples(x, name, least_dims=1, floating=floating)
+        if len(x) != len(tensors[0]) or x.device != tensors[0].device:
+            raise ValueError(
+                f"inputs must be examples of one batch on one device: inputs[0] has "
+                f"{len(tensors[0])} on {tensors[0].device}, {name} {len(x)} on {x.device}"
+            )
+    return tensors
+
+
+def all_finite(x: Tensor) -> bool:
+    """Return whether all numbers are finite, mostly in one pass and without memory."""
+    # Finite numbers can overflow the sum.
+    return bool(x.sum().isfinite()) or bool(x.isfinite().all())
+
+
+def _check_examples(x: Any, name: str, *, least_dims: int, floating: bool) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+    if floating and not x.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {x.dtype}")
+    if x.dim() < least_dims or x.numel() == 0:
+        raise ValueError(f"{name} must be (B, *shape) and not empty, got {tuple(x.shape)}")
+    bad = ~x.isfinite()
     if bad.any():
-        row = int(bad.flatten(1).any(1).nonzero()[0])
-        raise ValueError(f"{name} must be finite, got {inputs[bad][0].item()} in row {row}")
+        row = int(bad.reshape(len(x), -1).any(1).nonzero()[0])
+        raise ValueError(f"{name} must be finite, got {x[bad][0].item()} in row {row}")
 
 
 def _free_memory(device: torch.device) -> int:

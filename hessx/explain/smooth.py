@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hessx.generators import seeded_generators
 from hessx.perturb.neighbours import KERNELS, Neighbours
-from hessx.query import ExplanationQuery, check_tensors
-from hessx.run import Run, check_choice, check_int, check_positive
+from hessx.query import ExplanationQuery
+from hessx.run import Run, check_choice, check_int, check_positive, check_tensors
 
 _STREAM = 211
 

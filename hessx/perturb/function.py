@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hessx.generators import seeded_generators
 from hessx.perturb.perturbation import BoundPerturbation, Perturbation, check_baseline
-from hessx.run import check_int
+from hessx.run import all_finite, check_int
 
 # Perturbations that a function draws at once where a seed is given.
 _BLOCK = 256
@@ -167,7 +167,6 @@ def _checked(name: str, value: Any, shape: tuple[int, ...]) -> Tensor:
         raise ValueError(
             f"perturb_func must return {name} of shape {shape}, got {tuple(value.shape)}"
         )
-    # The sum takes one pass and no memory; finite numbers can overflow it.
-    if not value.sum().isfinite() and not value.isfinite().all():
+    if not all_finite(value):
         raise ValueError(f"perturb_func must return finite {name}")
     return value.expand(shape)

@@ -1,7 +1,7 @@
 """Ask a model for values, gradients and Hessian-vector products, and leave it as found."""
 
 from hessx.query.black_box import BlackBoxQuery
-from hessx.query.explanation import ExplanationQuery, check_tensors
+from hessx.query.explanation import ExplanationQuery
 from hessx.query.linearization import Linearization
 from hessx.query.loss import LossQuery
 from hessx.query.target import Contrast, Targets, target_index
@@ -16,6 +16,5 @@ __all__ = [
     "LossQuery",
     "Targets",
     "ValueQuery",
-    "check_tensors",
     "target_index",
 ]

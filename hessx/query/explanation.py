@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hessx.query.model import count_saved, examples_in_memory
 from hessx.query.row_arguments import RowArguments
-from hessx.run import Run
+from hessx.run import Run, all_finite
 
 # What autograd is taken to save for an example, in bytes a byte of the example, where it cannot
 # be counted: about what deep convolutional nets save.
@@ -183,44 +183,10 @@ class ExplanationQuery:
         return tensors
 
 
-def check_tensors(inputs: Any, *, floating: bool = True) -> tuple[Tensor, ...]:
-    """Return inputs, a tensor or a tuple of tensors of one batch size, as a tuple.
-
-    Raises:
-        TypeError: If they are not, or, with ``floating``, if one is not of floating point.
-        ValueError: If they are empty, of several batch sizes or devices, or not finite.
-    """
-    tensors = inputs if isinstance(inputs, tuple) else (inputs,)
-    if not tensors:
-        raise ValueError("inputs must be a tensor or a tuple of tensors, got an empty tuple")
-    for i, x in enumerate(tensors):
-        name = f"inputs[{i}]" if isinstance(inputs, tuple) else "inputs"
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
-        if floating and not x.is_floating_point():
-            raise TypeError(f"{name} must be floating point, got {x.dtype}")
-        if x.dim() == 0 or x.numel() == 0:
-            raise ValueError(f"{name} must be (B, *shape) and not empty, got {tuple(x.shape)}")
-        if len(x) != len(tensors[0]) or x.device != tensors[0].device:
-            raise ValueError(
-                f"inputs must be examples of one batch on one device: inputs[0] has "
-                f"{len(tensors[0])} on {tensors[0].device}, {name} {len(x)} on {x.device}"
-            )
-        bad = ~x.isfinite()
-        if bad.any():
-            row = int(bad.reshape(len(x), -1).any(1).nonzero()[0])
-            raise ValueError(f"{name} must be finite, got {x[bad][0].item()} in row {row}")
-    return tensors
-
-
 def _check_finite(found: tuple[Tensor, ...], rows: Tensor | None) -> None:
     for tensor in found:
-        # The sum takes one pass and no memory; finite numbers can overflow it.
-        if tensor.sum().isfinite():
-            continue
-        bad = ~tensor.isfinite()
-        if bad.any():
-            at = tuple(bad.nonzero()[0].tolist())
+        if not all_finite(tensor):
+            at = tuple((~tensor.isfinite()).nonzero()[0].tolist())
             row = at[0] if rows is None else int(rows[at[0]])
             raise ValueError(
                 f"explanation_func returned {tensor[at].item()} for input row {row}: explanations "

@@ -11,9 +11,8 @@ from torch import Tensor
 from hessx.perturb import Perturbation
 from hessx.perturb.function import PerturbCall, as_tuple, law_of
 from hessx.query import Targets
-from hessx.query.explanation import check_tensors
 from hessx.query.joined import black_box_of
-from hessx.run import Run
+from hessx.run import Run, check_tensors
 from hessx.score.answers import answers_by_number, answers_of_calls
 
 

@@ -12,9 +12,9 @@ from hessx.generators import seeded_generators
 from hessx.perturb import Perturbation
 from hessx.perturb.function import law_of
 from hessx.perturb.neighbours import Neighbours
-from hessx.query import ExplanationQuery, Targets, check_tensors
+from hessx.query import ExplanationQuery, Targets
 from hessx.query.model import check_mode
-from hessx.run import Run, check_at_least_zero, check_int
+from hessx.run import Run, check_at_least_zero, check_int, check_tensors
 from hessx.score.nearby import NearbyInfidelity
 
 _STREAM = 212
