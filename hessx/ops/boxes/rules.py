@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-DTYPES = (torch.float32, torch.float64)
+from hessx.ops.grid.rules import check_real, check_size
 
 
 def box_count(p1: int, p2: int, sides: Sequence[int]) -> int:
@@ -29,7 +29,7 @@ def box_slices(p1: int, p2: int, sides: Sequence[int]) -> Iterator[tuple[int, in
 
 def check_box_sums(x: torch.Tensor, sides: Sequence[int]) -> None:
     """Check pictures and the sides of squares inside them."""
-    _check_real("x", x)
+    check_real("x", x)
     if x.ndim != 3 or x.shape[1] < 1 or x.shape[2] < 1:
         raise ValueError(f"x must have shape (N, p1, p2), p1, p2 >= 1, got {tuple(x.shape)}")
     _check_sides(sides, x.shape[1], x.shape[2])
@@ -37,25 +37,14 @@ def check_box_sums(x: torch.Tensor, sides: Sequence[int]) -> None:
 
 def check_box_sums_adjoint(w: torch.Tensor, sides: Sequence[int], p1: int, p2: int) -> None:
     """Check numbers on squares, their sides and the size of the picture."""
-    _check_real("w", w)
-    for name, size in (("p1", p1), ("p2", p2)):
-        if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
-            raise TypeError(f"{name} must be an integer, got {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"{name} must be >= 1, got {size}")
+    check_real("w", w)
+    check_size(p1, p2)
     _check_sides(sides, p1, p2)
     if w.ndim != 2 or w.shape[1] != box_count(p1, p2, sides):
         raise ValueError(
             f"w must have shape (N, n_boxes) with n_boxes = {box_count(p1, p2, sides)} for "
             f"p1 = {p1}, p2 = {p2} and sides {list(sides)}, got {tuple(w.shape)}"
         )
-
-
-def _check_real(name: str, x: torch.Tensor) -> None:
-    if not isinstance(x, torch.Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
-    if x.dtype not in DTYPES:
-        raise TypeError(f"{name} must have a dtype of {DTYPES}, got {x.dtype}")
 
 
 def _check_sides(sides: Sequence[int], p1: int, p2: int) -> None:

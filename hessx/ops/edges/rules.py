@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hessx.ops.grid.rules import edge_count
+from hessx.ops.grid.rules import check_size, edge_count
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -61,11 +61,7 @@ def check_edge_divergence(
 ) -> None:
     """Check the arguments of edge_divergence."""
     check_edge_prox(z, centre, radius, threshold)
-    for name, size in (("p1", p1), ("p2", p2)):
-        if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
-            raise TypeError(f"{name} must be an integer, got {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"{name} must be >= 1, got {size}")
+    check_size(p1, p2)
     _check_edges(z, p1, p2)
 
 

@@ -17,9 +17,26 @@ def edge_count(p1: int, p2: int) -> int:
     return 2 * p1 * p2 - p1 - p2
 
 
+def check_size(p1: int, p2: int) -> None:
+    """Check the rows and columns of a grid."""
+    for name, size in (("p1", p1), ("p2", p2)):
+        if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
+            raise TypeError(f"{name} must be an integer, got {type(size).__name__}")
+        if size < 1:
+            raise ValueError(f"{name} must be >= 1, got {size}")
+
+
+def check_real(name: str, x: torch.Tensor) -> None:
+    """Check the type of numbers on grids."""
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+    if x.dtype not in DTYPES:
+        raise TypeError(f"{name} must have a dtype of {DTYPES}, got {x.dtype}")
+
+
 def check_grid(grid: torch.Tensor) -> None:
     """Check numbers on the pixels of grids."""
-    _check_real("grid", grid)
+    check_real("grid", grid)
     if grid.ndim != 3:
         raise ValueError(f"grid must have shape (N, p1, p2), got {tuple(grid.shape)}")
     if grid.shape[1] < 1 or grid.shape[2] < 1:
@@ -28,12 +45,8 @@ def check_grid(grid: torch.Tensor) -> None:
 
 def check_edges(edges: torch.Tensor, p1: int, p2: int) -> None:
     """Check numbers on the edges of grids, and the size of these."""
-    _check_real("edges", edges)
-    for name, size in (("p1", p1), ("p2", p2)):
-        if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
-            raise TypeError(f"{name} must be an integer, got {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"{name} must be >= 1, got {size}")
+    check_real("edges", edges)
+    check_size(p1, p2)
     if edges.ndim != 2 or edges.shape[1] != edge_count(p1, p2):
         raise ValueError(
             f"edges must have shape (N, m) with m = 2 p1 p2 - p1 - p2 = {edge_count(p1, p2)} for "
@@ -43,18 +56,11 @@ def check_edges(edges: torch.Tensor, p1: int, p2: int) -> None:
 
 def check_potential(potential: torch.Tensor) -> None:
     """Check numbers on the faces of grids."""
-    _check_real("potential", potential)
+    check_real("potential", potential)
     if potential.ndim != 3:
         raise ValueError(
             f"potential must have shape (N, p1 - 1, p2 - 1), got {tuple(potential.shape)}"
         )
-
-
-def _check_real(name: str, x: torch.Tensor) -> None:
-    if not isinstance(x, torch.Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
-    if x.dtype not in DTYPES:
-        raise TypeError(f"{name} must have a dtype of {DTYPES}, got {x.dtype}")
 
 
 def grid_difference_fake(grid: torch.Tensor) -> torch.Tensor:

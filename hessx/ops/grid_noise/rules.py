@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hessx.ops.grid.rules import edge_count
+from hessx.ops.grid.rules import check_size, edge_count
 from hessx.ops.noise.rules import DTYPES, check_draws
 
 
@@ -23,11 +23,7 @@ def check_pictures(
 ) -> None:
     """Check the numbers that name pictures of noise."""
     check_draws(n, 0, seed, first_sample, stream)
-    for name, size in (("p1", p1), ("p2", p2)):
-        if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
-            raise TypeError(f"{name} must be an integer, got {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"{name} must be >= 1, got {size}")
+    check_size(p1, p2)
     # The counter of a block of four features has 32 bits.
     if not edge_count(p1, p2) + 1 <= 2**34:
         raise ValueError(f"p1 x p2 must have less than 2**34 edges, got {p1} x {p2} pixels")
