@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib
-import sys
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from bench import (
 )
 from hessx.demo.classifier import Classifier
 from tests.references.caso_paper import DifferentiatedLoss
+from tests.references.commands import assert_shows_help
 from tests.references.cross_entropy import gradient_and_hessian, random_net
 
 
@@ -49,11 +49,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_commands_show_help(command, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [command.__name__, "--help"])
-    with pytest.raises(SystemExit) as stopped:
-        command.main()
-    assert stopped.value.code == 0
-    assert "usage" in capsys.readouterr().out
+    assert_shows_help(command, monkeypatch, capsys)
 
 
 def test_make_experiments_names_commands():

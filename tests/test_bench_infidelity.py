@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -24,6 +22,7 @@ from bench import (
 )
 from bench.cifar import CifarNet
 from bench.infidelity_scores import Method
+from tests.references.commands import assert_shows_help
 
 pytest.importorskip("captum")
 
@@ -60,11 +59,7 @@ def gradient_of(net, x, target):
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_commands_show_help(command, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [command.__name__, "--help"])
-    with pytest.raises(SystemExit) as stopped:
-        command.main()
-    assert stopped.value.code == 0
-    assert "usage" in capsys.readouterr().out
+    assert_shows_help(command, monkeypatch, capsys)
 
 
 def test_attacks_stay_in_the_ball_and_raise_the_loss(net, x):

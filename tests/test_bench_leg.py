@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -17,6 +15,7 @@ from bench import (
     nets,
 )
 from bench.leg_laws import KnownFunction, laws
+from tests.references.commands import assert_shows_help
 
 COMMANDS = [leg_convergence, leg_gallery, leg_noise, leg_variance]
 GRID = (5, 7)
@@ -33,11 +32,7 @@ KNOWN = KnownFunction(random_picture(0, 0.3), random_picture(1, 0.3), 0.6, 0.4)
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_commands_show_help(command, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [command.__name__, "--help"])
-    with pytest.raises(SystemExit) as stopped:
-        command.main()
-    assert stopped.value.code == 0
-    assert "usage" in capsys.readouterr().out
+    assert_shows_help(command, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("grid", [(5, 7), (1, 6), (28, 28)])

@@ -13,6 +13,7 @@ from bench import classifiers, leg_cascade, leg_deletion
 from bench.baselines import BASELINES
 from bench.classifiers import VARIANCES, Subject
 from hessx.demo.classifier import Classifier
+from tests.references.commands import assert_shows_help
 
 X = torch.zeros(1, 3, 28, 28)
 GRID = hessx.Grid((7, 7))
@@ -52,11 +53,7 @@ def subject(monkeypatch):
     "command", [leg_cascade, leg_deletion], ids=lambda command: command.__name__
 )
 def test_commands_show_help(command, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", [command.__name__, "--help"])
-    with pytest.raises(SystemExit) as stopped:
-        command.main()
-    assert stopped.value.code == 0
-    assert "usage" in capsys.readouterr().out
+    assert_shows_help(command, monkeypatch, capsys)
 
 
 def test_noise_is_neither_too_little_nor_too_much(subject):

@@ -15,6 +15,7 @@ import hessx
 from hessx import demo, plot
 from hessx.demo.leg_section import error_words, leg_section
 from tests.references.pages import References, assert_whole_and_escaped, visible_text
+from tests.references.small_demo import small_classifier, small_photograph
 
 SIDE = 16
 GRID = 4
@@ -23,24 +24,12 @@ LEVELS = (0.1, 0.5)
 
 @pytest.fixture(scope="module")
 def photograph(tmp_path_factory):
-    path = tmp_path_factory.mktemp("picture") / "a<i>.png"
-    rows, columns = np.mgrid[:60, :60]
-    rgb = np.stack([columns * 4, rows * 4, (columns // 15 + rows // 15) % 2 * 200], -1)
-    Image.fromarray(rgb.astype(np.uint8)).save(path)
-    return demo.load_photograph(path, crop=SIDE)
+    return small_photograph(tmp_path_factory.mktemp("picture"), SIDE)
 
 
 @pytest.fixture(scope="module")
 def classifier():
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 6, 5, stride=2),
-        torch.nn.ReLU(),
-        torch.nn.Flatten(),
-        torch.nn.Linear(6 * 6 * 6, 4),
-    )
-    names = ["<b>", "tabby, tabby cat", "crane", "owl"]
-    return demo.Classifier("tiny & fake", model.eval(), names)
+    return small_classifier(SIDE)
 
 
 def explained(classifier, photograph, **options):

@@ -6,10 +6,8 @@ import math
 import re
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import hessx
 from hessx import demo
@@ -18,6 +16,7 @@ from hessx.demo.scored_maps import log_odds
 from hessx.demo.scores import MapScore, Share
 from hessx.demo.scores_section import scores_section, share_text
 from tests.references.pages import References, visible_text
+from tests.references.small_demo import small_classifier, small_photograph
 
 SIDE = 32
 LEVELS = (0.25, 0.5)
@@ -28,24 +27,12 @@ FEW = {"n_samples": 40}
 
 @pytest.fixture(scope="module")
 def photograph(tmp_path_factory):
-    path = tmp_path_factory.mktemp("picture") / "a<i>.png"
-    rows, columns = np.mgrid[:60, :60]
-    rgb = np.stack([columns * 4, rows * 4, (columns // 15 + rows // 15) % 2 * 200], -1)
-    Image.fromarray(rgb.astype(np.uint8)).save(path)
-    return demo.load_photograph(path, crop=SIDE)
+    return small_photograph(tmp_path_factory.mktemp("picture"), SIDE)
 
 
 @pytest.fixture(scope="module")
 def classifier():
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 6, 5, stride=3),
-        torch.nn.ReLU(),
-        torch.nn.Flatten(),
-        torch.nn.Linear(6 * 10 * 10, 4),
-    )
-    names = ["<b>", "tabby, tabby cat", "crane", "owl"]
-    return demo.Classifier("tiny & fake", model.eval(), names)
+    return small_classifier(SIDE, stride=3)
 
 
 @pytest.fixture(scope="module")
